@@ -1,0 +1,285 @@
+"""Convolution (cross-correlation) and its vector-Jacobian product, as one matrix product a tap."""
+
+from collections.abc import Iterator
+
+from lhc_ref.arrays import Array, check_array, check_like, namespace, pair
+from lhc_ref.errors import InputError
+
+Pads = tuple[tuple[int, int], tuple[int, int]]
+Padding = str | Pads
+
+
+def resolve_padding(
+    padding: Padding,
+    size_hw: tuple[int, int],
+    kernel_hw: tuple[int, int],
+    stride: int | tuple[int, int] = (1, 1),
+    dilation: int | tuple[int, int] = (1, 1),
+) -> Pads:
+    """Padding as numbers of pixels.
+
+    Parameters
+    ----------
+    padding : "same" | "valid" | ((top, bottom), (left, right))
+        "same" is TensorFlow's: ceil(size / stride) outputs, and the odd pixel at the end (bottom, right).
+    size_hw, kernel_hw : (height, width) of the image and of the window, in pixels and taps.
+    stride, dilation : one or two integers >= 1.
+
+    Returns
+    -------
+    ((top, bottom), (left, right)) in pixels.
+
+    Raises
+    ------
+    InputError : not one of the three forms, or a negative pad.
+    """
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    if isinstance(padding, str):
+        if padding == "valid":
+            return (0, 0), (0, 0)
+        if padding == "same":
+            vertical, horizontal = (
+                _same(size, k, s, d) for size, k, s, d in zip(size_hw, kernel_hw, stride, dilation, strict=True)
+            )
+            return vertical, horizontal
+    else:
+        try:
+            vertical, horizontal = padding
+        except (TypeError, ValueError):
+            vertical = horizontal = None
+        if vertical is not None:
+            return pair(vertical, "padding (top, bottom)", 0), pair(horizontal, "padding (left, right)", 0)
+    raise InputError(
+        f'padding: expected "same", "valid" or ((top, bottom), (left, right)), got {padding!r}. Use one of these.'
+    )
+
+
+def _same(size: int, k: int, stride: int, dilation: int) -> tuple[int, int]:
+    """TensorFlow's "same" pads along one axis."""
+    total = max((-(-size // stride) - 1) * stride + (k - 1) * dilation + 1 - size, 0)
+    return total // 2, total - total // 2
+
+
+def output_size(
+    size_hw: tuple[int, int],
+    kernel_hw: tuple[int, int],
+    *,
+    stride: int | tuple[int, int] = (1, 1),
+    padding: Padding = "same",
+    dilation: int | tuple[int, int] = (1, 1),
+) -> tuple[int, int]:
+    """Output (height, width) of a window that slides over an image.
+
+    Parameters as for `resolve_padding`.
+
+    Raises
+    ------
+    InputError : the window does not fit into the padded image.
+    """
+    pads = resolve_padding(padding, size_hw, kernel_hw, stride, dilation)
+    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
+    extents = [(k - 1) * d + 1 for k, d in zip(kernel_hw, dilation, strict=True)]
+    padded = [size + sum(pad) for size, pad in zip(size_hw, pads, strict=True)]
+    if any(p < e for p, e in zip(padded, extents, strict=True)):
+        raise InputError(
+            f"image: expected at least {extents[0]}x{extents[1]} pixels with padding, got {padded[0]}x{padded[1]}. "
+            f"Pad more, or use a smaller window or dilation."
+        )
+    oh, ow = ((p - e) // s + 1 for p, e, s in zip(padded, extents, stride, strict=True))
+    return oh, ow
+
+
+def tap_slices(
+    kernel_hw: tuple[int, int], out_hw: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]
+) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+    """For each tap `ky, kx`, the slices of the padded image's rows and columns that it meets, in C order."""
+    for ky in range(kernel_hw[0]):
+        for kx in range(kernel_hw[1]):
+            rows, columns = (
+                slice(k * d, k * d + (o - 1) * s + 1, s)
+                for k, d, o, s in zip((ky, kx), dilation, out_hw, stride, strict=True)
+            )
+            yield ky, kx, (rows, columns)
+
+
+def pad_image(x: Array, pads: Pads, value: float = 0.0) -> Array:
+    """`x` [n, h, w, c] with a border of `value`; `x` itself where there is no border."""
+    if pads == ((0, 0), (0, 0)):
+        return x
+    return namespace(x).pad(x, ((0, 0), *pads, (0, 0)), constant_values=value)
+
+
+def conv2d(
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int | tuple[int, int] = (1, 1),
+    padding: Padding = "same",
+    dilation: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Convolution as nets mean it: cross-correlation, without flipping the kernel.
+
+    `y[b, oy, ox, co] = sum over ky, kx, ci of x[b, oy*sy + ky*dy - top, ox*sx + kx*dx - left, ci] * kernel[ky, kx, ci, co]`
+    with zeros outside the image. With groups, output channel `co` sees the input channels of group
+    `co // (c_out/groups)` only, and `ci` counts within that group.
+
+    Parameters
+    ----------
+    x : f[n, h, w, c_in]
+        float32 or float64.
+    kernel : f[kh, kw, c_in/groups, c_out]
+        Same dtype as `x`.
+    stride, dilation : one or two integers >= 1
+    padding : "same" (TensorFlow's) | "valid" | ((top, bottom), (left, right))
+    groups : divides c_in and c_out
+
+    Returns
+    -------
+    f[n, oh, ow, c_out], new memory.
+
+    Raises
+    ------
+    InputError : wrong dtype, shape, padding or groups; a window larger than the padded image.
+
+    Notes
+    -----
+    Cost: n*oh*ow*kh*kw*c_in/groups*c_out MACs, as kh*kw matrix products; beside the result, memory for one padded
+    image and one tap's operands.
+    """
+    case = _Case(x, kernel, stride, padding, dilation, groups)
+    xp = namespace(x)
+    padded = case.split(pad_image(x, case.pads))
+    y = xp.zeros((groups, case.rows, case.c_out // groups), dtype=x.dtype)
+    for ky, kx, taps in case.taps():
+        y += case.gather(padded, taps) @ case.split(kernel[ky, kx])
+    return case.join(y)
+
+
+def conv2d_dx(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int | tuple[int, int] = (1, 1),
+    padding: Padding = "same",
+    dilation: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Cotangent of `conv2d`'s `x`: each output's cotangent scattered back through the taps. Arguments as for `conv2d_vjp`."""
+    case = _Case(x, kernel, stride, padding, dilation, groups)
+    case.check_dy(dy, x)
+    xp = namespace(x)
+    n, h, w, c_in = x.shape
+    (top, bottom), (left, right) = case.pads
+    dpadded = xp.zeros((n, h + top + bottom, w + left + right, c_in), dtype=x.dtype)
+    dy_rows = case.rows_of(dy)
+    for ky, kx, (rows, columns) in case.taps():
+        dpadded[:, rows, columns] += case.join(dy_rows @ case.split(kernel[ky, kx]).swapaxes(1, 2))
+    return dpadded[:, top : top + h, left : left + w]
+
+
+def conv2d_dkernel(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int | tuple[int, int] = (1, 1),
+    padding: Padding = "same",
+    dilation: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> Array:
+    """Cotangent of `conv2d`'s `kernel`: per tap, input rows times output cotangents. Arguments as for `conv2d_vjp`."""
+    case = _Case(x, kernel, stride, padding, dilation, groups)
+    case.check_dy(dy, x)
+    padded = case.split(pad_image(x, case.pads))
+    dy_rows = case.rows_of(dy)
+    dkernel = namespace(x).empty_like(kernel)
+    for ky, kx, taps in case.taps():
+        dtap = case.gather(padded, taps).swapaxes(1, 2) @ dy_rows
+        dkernel[ky, kx] = dtap.swapaxes(0, 1).reshape(kernel.shape[2:])
+    return dkernel
+
+
+def conv2d_vjp(
+    dy: Array,
+    x: Array,
+    kernel: Array,
+    *,
+    stride: int | tuple[int, int] = (1, 1),
+    padding: Padding = "same",
+    dilation: int | tuple[int, int] = (1, 1),
+    groups: int = 1,
+) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `conv2d`.
+
+    Parameters
+    ----------
+    dy : f[n, oh, ow, c_out]
+        Cotangent of the output, same dtype as `x`.
+    x, kernel, stride, padding, dilation, groups : as given to `conv2d`
+
+    Returns
+    -------
+    dx : f[n, h, w, c_in], dkernel : f[kh, kw, c_in/groups, c_out]
+        `conv2d_dx` and `conv2d_dkernel` compute one alone.
+
+    Raises
+    ------
+    InputError : as `conv2d`, or `dy` of another shape or dtype than the output.
+    """
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    return conv2d_dx(dy, x, kernel, **options), conv2d_dkernel(dy, x, kernel, **options)
+
+
+class _Case:
+    """One convolution's checked sizes, and its views as matrices [groups, rows, channels of a group]."""
+
+    def __init__(
+        self,
+        x: Array,
+        kernel: Array,
+        stride: int | tuple[int, int],
+        padding: Padding,
+        dilation: int | tuple[int, int],
+        groups: int,
+    ) -> None:
+        check_array(x, "x", "n, h, w, c_in")
+        check_array(kernel, "kernel", "kh, kw, c_in/groups, c_out")
+        n, h, w, c_in = x.shape
+        kh, kw, _, c_out = kernel.shape
+        if not isinstance(groups, int) or groups < 1 or c_in % groups or c_out % groups:
+            raise InputError(
+                f"groups: expected a divisor of c_in={c_in} and c_out={c_out}, got {groups!r}. Change groups or channels."
+            )
+        check_like(kernel, "kernel", (kh, kw, c_in // groups, c_out), x, "x")
+        if min(kh, kw, h, w, c_in, c_out) < 1:
+            raise InputError(f"x, kernel: expected no empty axis but the batch, got {x.shape}, {kernel.shape}. Drop it.")
+        self.stride, self.dilation, self.groups = pair(stride, "stride"), pair(dilation, "dilation"), groups
+        self.pads = resolve_padding(padding, (h, w), (kh, kw), stride, dilation)
+        self.oh, self.ow = output_size((h, w), (kh, kw), stride=stride, padding=padding, dilation=dilation)
+        self.n, self.kh, self.kw, self.c_out = n, kh, kw, c_out
+        self.rows = n * self.oh * self.ow
+
+    def check_dy(self, dy: Array, x: Array) -> None:
+        check_like(dy, "dy", (self.n, self.oh, self.ow, self.c_out), x, "x and kernel")
+
+    def taps(self) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
+        return tap_slices((self.kh, self.kw), (self.oh, self.ow), self.stride, self.dilation)
+
+    def split(self, a: Array) -> Array:
+        """[..., channels] as [groups, ..., channels of a group]: a view."""
+        grouped = a.reshape(*a.shape[:-1], self.groups, a.shape[-1] // self.groups)
+        return namespace(a).moveaxis(grouped, -2, 0)
+
+    def rows_of(self, dy: Array) -> Array:
+        """[n, oh, ow, channels] as [groups, rows, channels of a group]."""
+        return self.split(dy.reshape(self.rows, self.c_out))
+
+    def gather(self, padded: Array, taps: tuple[slice, slice]) -> Array:
+        """The pixels one tap meets, of a split padded image, as [groups, rows, channels of a group]."""
+        return padded[:, :, taps[0], taps[1]].reshape(self.groups, self.rows, padded.shape[-1])
+
+    def join(self, a: Array) -> Array:
+        """[groups, rows, channels of a group] as [n, oh, ow, channels]: the inverse of `rows_of`."""
+        return a.swapaxes(0, 1).reshape(self.n, self.oh, self.ow, self.groups * a.shape[-1])

@@ -1,0 +1,192 @@
+"""Dense layer, pointwise operators, shapes and losses, each with its vector-Jacobian product beside it.
+
+`f_vjp(dy, *args)` returns one cotangent per array argument of `f`, None where `f` has no derivative in it. All operators
+keep the array's own dtype. Pooling is in `pool`, batch norm in `norm`, convolution in `conv`; they are importable here.
+"""
+
+from lhc_ref.arrays import Array, check_array, check_float, check_like, describe, namespace
+from lhc_ref.errors import InputError
+from lhc_ref.norm import (
+    batch_norm,
+    batch_norm_inference,
+    batch_norm_inference_vjp,
+    batch_norm_vjp,
+    batch_statistics,
+    update_running,
+)
+from lhc_ref.pool import (
+    average_pool,
+    average_pool_vjp,
+    global_average_pool,
+    global_average_pool_vjp,
+    max_pool,
+    max_pool_vjp,
+)
+
+__all__ = [
+    "add", "add_vjp", "average_pool", "average_pool_vjp", "batch_norm", "batch_norm_inference",
+    "batch_norm_inference_vjp", "batch_norm_vjp", "batch_statistics", "bias_add", "bias_add_vjp", "dense", "dense_vjp",
+    "flatten", "flatten_vjp", "global_average_pool", "global_average_pool_vjp", "max_pool", "max_pool_vjp", "multiply",
+    "multiply_vjp", "relu", "relu_vjp", "scale", "scale_vjp", "softmax", "softmax_cross_entropy",
+    "softmax_cross_entropy_vjp", "softmax_vjp", "update_running",
+]  # fmt: skip
+
+
+def relu(x: Array) -> Array:
+    """`max(x, 0)`, elementwise; NaN stays NaN."""
+    check_float(x, "x")
+    return namespace(x).maximum(x, 0)
+
+
+def relu_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """Vector-Jacobian product of `relu`; the derivative at 0 is 0."""
+    check_like(dy, "dy", x.shape, x, "x")
+    return (dy * (x > 0),)
+
+
+def add(a: Array, b: Array) -> Array:
+    """`a + b`, of the same shape and dtype."""
+    check_float(a, "a")
+    check_like(b, "b", a.shape, a, "a")
+    return a + b
+
+
+def add_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `add`."""
+    check_like(dy, "dy", a.shape, a, "a")
+    return dy, dy
+
+
+def multiply(a: Array, b: Array) -> Array:
+    """`a * b` elementwise, of the same shape and dtype."""
+    check_float(a, "a")
+    check_like(b, "b", a.shape, a, "a")
+    return a * b
+
+
+def multiply_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `multiply`."""
+    check_like(dy, "dy", a.shape, a, "a")
+    return dy * b, dy * a
+
+
+def scale(x: Array, *, factor: float) -> Array:
+    """`x * factor`, the factor being a constant."""
+    check_float(x, "x")
+    return x * x.dtype.type(factor)
+
+
+def scale_vjp(dy: Array, x: Array, *, factor: float) -> tuple[Array]:
+    """Vector-Jacobian product of `scale`."""
+    check_like(dy, "dy", x.shape, x, "x")
+    return (dy * dy.dtype.type(factor),)
+
+
+def bias_add(x: Array, bias: Array) -> Array:
+    """Add f[c] along the last axis of f[..., c]."""
+    check_float(x, "x")
+    check_like(bias, "bias", x.shape[-1:], x, "x")
+    return x + bias
+
+
+def bias_add_vjp(dy: Array, x: Array, bias: Array) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `bias_add`."""
+    check_like(dy, "dy", x.shape, x, "x")
+    return dy, dy.reshape(-1, bias.shape[0]).sum(axis=0)
+
+
+def dense(x: Array, kernel: Array) -> Array:
+    """Matrix product f[n, features] @ f[features, units]."""
+    check_array(x, "x", "n, features")
+    check_array(kernel, "kernel", "features, units")
+    check_like(kernel, "kernel", (x.shape[1], kernel.shape[1]), x, "x")
+    return x @ kernel
+
+
+def dense_vjp(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `dense`."""
+    check_like(dy, "dy", (x.shape[0], kernel.shape[1]), x, "x and kernel")
+    return dy @ kernel.T, x.T @ dy
+
+
+def flatten(x: Array) -> Array:
+    """f[n, ...] as f[n, features], in C order (height, width, channel for an image)."""
+    check_float(x, "x")
+    features = 1
+    for size in x.shape[1:]:
+        features *= size
+    return x.reshape(x.shape[0], features)
+
+
+def flatten_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """Vector-Jacobian product of `flatten`."""
+    return (dy.reshape(x.shape),)
+
+
+def softmax(x: Array) -> Array:
+    """`exp(x) / sum(exp(x))` along the last axis, without overflow for finite x."""
+    check_float(x, "x")
+    xp = namespace(x)
+    e = xp.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def softmax_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """Vector-Jacobian product of `softmax`."""
+    check_like(dy, "dy", x.shape, x, "x")
+    y = softmax(x)
+    return (y * (dy - (dy * y).sum(axis=-1, keepdims=True)),)
+
+
+def softmax_cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.0) -> Array:
+    """Mean over the batch of `-sum_k target_k * log(softmax(logits)_k)`, computed without overflow.
+
+    Parameters
+    ----------
+    logits : f[n, classes]
+    labels : integer[n], each in 0 ... classes-1
+    smoothing : in [0, 1)
+        Share of the target spread evenly: `target = (1 - smoothing) * one_hot + smoothing / classes`.
+
+    Returns
+    -------
+    f[] : a scalar array of the logits' dtype.
+
+    Raises
+    ------
+    InputError : wrong dtypes or shapes, an empty batch, a label or smoothing out of range.
+    """
+    targets = _targets(logits, labels, smoothing)
+    return -(targets * _log_softmax(logits)).sum() / logits.dtype.type(len(logits))
+
+
+def softmax_cross_entropy_vjp(
+    dy: Array, logits: Array, labels: Array, *, smoothing: float = 0.0
+) -> tuple[Array, None]:
+    """Vector-Jacobian product of `softmax_cross_entropy`: `dy * (softmax - target) / n`."""
+    targets = _targets(logits, labels, smoothing)
+    return (softmax(logits) - targets) * (dy / logits.dtype.type(len(logits))), None
+
+
+def _log_softmax(x: Array) -> Array:
+    xp = namespace(x)
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def _targets(logits: Array, labels: Array, smoothing: float) -> Array:
+    """Smoothed one-hot rows in the logits' dtype; checks all arguments."""
+    check_array(logits, "logits", "n, classes")
+    xp = namespace(logits)
+    n, classes = logits.shape
+    if str(getattr(labels, "dtype", ""))[:3] not in ("int", "uin") or tuple(labels.shape) != (n,) or n == 0:
+        raise InputError(f"labels: expected integers [{n or 'at least 1'}], got {describe(labels)}. Give one per row.")
+    if int(labels.min()) < 0 or int(labels.max()) >= classes:
+        raise InputError(
+            f"labels: expected 0 to {classes - 1}, got {int(labels.min())} to {int(labels.max())}. "
+            f"Check the labels and the number of classes."
+        )
+    if not 0 <= smoothing < 1:
+        raise InputError(f"smoothing: expected a number in [0, 1), got {smoothing!r}. 0 turns it off.")
+    one_hot = (labels[:, None] == xp.arange(classes)).astype(logits.dtype)
+    return one_hot * logits.dtype.type(1 - smoothing) + logits.dtype.type(smoothing / classes)
