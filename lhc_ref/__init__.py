@@ -1,0 +1,3 @@
+"""The reference for learnable heterogeneous convolution: differentiable NumPy, obvious before fast."""
+
+__version__ = "0.1.0"

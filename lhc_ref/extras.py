@@ -1,0 +1,74 @@
+"""The one place where optional packages are imported, and only when a feature asks for them."""
+
+import importlib
+from types import ModuleType
+
+from lhc_ref.errors import MissingExtraError
+
+# extra in pyproject.toml: the modules it brings, imported in this order; the last is the one handed out.
+EXTRAS: dict[str, tuple[str, ...]] = {
+    "demo": ("sklearn.datasets",),
+    "images": ("PIL.Image",),
+    "plots": ("matplotlib.figure",),
+    "onnx": ("onnx",),
+    "keras": ("h5py",),
+    "check": ("hypothesis",),
+    "cuda": ("numba_cuda", "numba.cuda"),
+}
+
+
+def require(extra: str) -> ModuleType:
+    """Import what an extra brings, and return its module.
+
+    Parameters
+    ----------
+    extra : a key of EXTRAS.
+
+    Raises
+    ------
+    MissingExtraError
+        A module of the extra cannot be imported. The message names it and the pip line that installs it.
+    """
+    for name in EXTRAS[extra]:
+        try:
+            module = importlib.import_module(name)
+        except ImportError as error:
+            raise MissingExtraError(
+                f"extra '{extra}': expected the module {name}, got '{error}'. Install it: pip install 'lhc[{extra}]'"
+            ) from error
+    return module
+
+
+def demo() -> ModuleType:
+    """`sklearn.datasets`, for the bundled handwritten digits."""
+    return require("demo")
+
+
+def images() -> ModuleType:
+    """`PIL.Image`, for image files."""
+    return require("images")
+
+
+def plots() -> ModuleType:
+    """`matplotlib.figure`, for pictures; its Figure needs no display and keeps no global state."""
+    return require("plots")
+
+
+def onnx() -> ModuleType:
+    """`onnx`, for ONNX files."""
+    return require("onnx")
+
+
+def keras() -> ModuleType:
+    """`h5py`, for Keras files."""
+    return require("keras")
+
+
+def check() -> ModuleType:
+    """`hypothesis`, for checks on random input."""
+    return require("check")
+
+
+def cuda() -> ModuleType:
+    """`numba.cuda` as the package numba-cuda provides it, for NVIDIA GPUs."""
+    return require("cuda")

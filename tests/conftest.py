@@ -1,0 +1,10 @@
+"""Settings for every test: how many examples Hypothesis draws, and when."""
+
+import os
+
+from hypothesis import settings
+
+# No deadline: the first example of a test may compile a kernel. `long` draws far more, and not the same each time.
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("long", deadline=None, max_examples=1000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
