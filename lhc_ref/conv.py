@@ -8,6 +8,8 @@ from lhc_ref.errors import InputError
 Pads = tuple[tuple[int, int], tuple[int, int]]
 Padding = str | Pads
 
+BLOCK_ROWS = 1024  # output pixels a matrix product takes at once, so that its operands stay in cache: 1024 beats 4096
+
 
 def resolve_padding(
     padding: Padding,
@@ -144,16 +146,18 @@ def conv2d(
 
     Notes
     -----
-    Cost: n*oh*ow*kh*kw*c_in/groups*c_out MACs, as kh*kw matrix products; beside the result, memory for one padded
-    image and one tap's operands.
+    Cost: n*oh*ow*kh*kw*c_in/groups*c_out MACs, as kh*kw matrix products for each block of about `BLOCK_ROWS` output
+    pixels; beside the result, memory for the padded images and for one block of one tap.
     """
     case = _Case(x, kernel, stride, padding, dilation, groups)
-    xp = namespace(x)
     padded = case.split(pad_image(x, case.pads))
-    y = xp.zeros((groups, case.rows, case.c_out // groups), dtype=x.dtype)
-    for ky, kx, taps in case.taps():
-        y += case.gather(padded, taps) @ case.split(kernel[ky, kx])
-    return case.join(y)
+    y = namespace(x).empty((case.n, case.oh, case.ow, case.c_out), dtype=x.dtype)
+    for block in case.blocks():
+        total = 0
+        for ky, kx, pixels in case.taps(block):
+            total += case.rows(padded[:, *pixels]) @ case.split(kernel[ky, kx])
+        y[block] = case.join(total, y[block].shape)
+    return y
 
 
 def conv2d_dx(
@@ -169,13 +173,14 @@ def conv2d_dx(
     """Cotangent of `conv2d`'s `x`: each output's cotangent scattered back through the taps. Arguments as for `conv2d_vjp`."""
     case = _Case(x, kernel, stride, padding, dilation, groups)
     case.check_dy(dy, x)
-    xp = namespace(x)
     n, h, w, c_in = x.shape
     (top, bottom), (left, right) = case.pads
-    dpadded = xp.zeros((n, h + top + bottom, w + left + right, c_in), dtype=x.dtype)
-    dy_rows = case.rows_of(dy)
-    for ky, kx, (rows, columns) in case.taps():
-        dpadded[:, rows, columns] += case.join(dy_rows @ case.split(kernel[ky, kx]).swapaxes(1, 2))
+    dpadded = namespace(x).zeros((n, h + top + bottom, w + left + right, c_in), dtype=x.dtype)
+    for block in case.blocks():
+        dy_rows = case.rows(case.split(dy[block]))
+        for ky, kx, pixels in case.taps(block):
+            dpixels = dy_rows @ case.split(kernel[ky, kx]).swapaxes(1, 2)
+            dpadded[pixels] += case.join(dpixels, dpadded[pixels].shape)
     return dpadded[:, top : top + h, left : left + w]
 
 
@@ -193,11 +198,12 @@ def conv2d_dkernel(
     case = _Case(x, kernel, stride, padding, dilation, groups)
     case.check_dy(dy, x)
     padded = case.split(pad_image(x, case.pads))
-    dy_rows = case.rows_of(dy)
-    dkernel = namespace(x).empty_like(kernel)
-    for ky, kx, taps in case.taps():
-        dtap = case.gather(padded, taps).swapaxes(1, 2) @ dy_rows
-        dkernel[ky, kx] = dtap.swapaxes(0, 1).reshape(kernel.shape[2:])
+    dkernel = namespace(x).zeros_like(kernel)
+    for block in case.blocks():
+        dy_rows = case.rows(case.split(dy[block]))
+        for ky, kx, pixels in case.taps(block):
+            dtap = case.rows(padded[:, *pixels]).swapaxes(1, 2) @ dy_rows
+            dkernel[ky, kx] += case.join(dtap, dkernel.shape[2:])
     return dkernel
 
 
@@ -259,27 +265,36 @@ class _Case:
         self.pads = resolve_padding(padding, (h, w), (kh, kw), stride, dilation)
         self.oh, self.ow = output_size((h, w), (kh, kw), stride=stride, padding=padding, dilation=dilation)
         self.n, self.kh, self.kw, self.c_out = n, kh, kw, c_out
-        self.rows = n * self.oh * self.ow
 
     def check_dy(self, dy: Array, x: Array) -> None:
         check_like(dy, "dy", (self.n, self.oh, self.ow, self.c_out), x, "x and kernel")
 
-    def taps(self) -> Iterator[tuple[int, int, tuple[slice, slice]]]:
-        return tap_slices((self.kh, self.kw), (self.oh, self.ow), self.stride, self.dilation)
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Slices of images and output rows that cover all output pixels, `BLOCK_ROWS` or so at a time."""
+        images = max(1, BLOCK_ROWS // (self.oh * self.ow))
+        lines = min(self.oh, max(1, BLOCK_ROWS // self.ow))
+        for b in range(0, self.n, images):
+            for oy in range(0, self.oh, lines):
+                yield slice(b, min(b + images, self.n)), slice(oy, min(oy + lines, self.oh))
+
+    def taps(self, block: tuple[slice, slice]) -> Iterator[tuple[int, int, tuple[slice, slice, slice]]]:
+        """For each tap, the slices of images, rows and columns of the padded image that the block meets."""
+        images, lines = block
+        first = lines.start * self.stride[0]
+        out_hw = (lines.stop - lines.start, self.ow)
+        for ky, kx, (rows, columns) in tap_slices((self.kh, self.kw), out_hw, self.stride, self.dilation):
+            yield ky, kx, (images, slice(rows.start + first, rows.stop + first, rows.step), columns)
 
     def split(self, a: Array) -> Array:
         """[..., channels] as [groups, ..., channels of a group]: a view."""
         grouped = a.reshape(*a.shape[:-1], self.groups, a.shape[-1] // self.groups)
         return namespace(a).moveaxis(grouped, -2, 0)
 
-    def rows_of(self, dy: Array) -> Array:
-        """[n, oh, ow, channels] as [groups, rows, channels of a group]."""
-        return self.split(dy.reshape(self.rows, self.c_out))
+    def rows(self, a: Array) -> Array:
+        """[groups, images, rows, columns, channels of a group] as matrices [groups, pixels, channels of a group]."""
+        groups, images, lines, columns, channels = a.shape
+        return a.reshape(groups, images * lines * columns, channels)
 
-    def gather(self, padded: Array, taps: tuple[slice, slice]) -> Array:
-        """The pixels one tap meets, of a split padded image, as [groups, rows, channels of a group]."""
-        return padded[:, :, taps[0], taps[1]].reshape(self.groups, self.rows, padded.shape[-1])
-
-    def join(self, a: Array) -> Array:
-        """[groups, rows, channels of a group] as [n, oh, ow, channels]: the inverse of `rows_of`."""
-        return a.swapaxes(0, 1).reshape(self.n, self.oh, self.ow, self.groups * a.shape[-1])
+    def join(self, a: Array, shape: tuple[int, ...]) -> Array:
+        """[groups, pixels, channels of a group] as [..., channels] of the given shape."""
+        return a.swapaxes(0, 1).reshape(shape)
