@@ -33,22 +33,22 @@ def run(main: Callable[[], int]) -> int:
     """
     try:
         status = main()
-        sys.stdout.flush()
-        return status
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes stdout once more at exit; let that go nowhere instead of failing again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return PIPE_CLOSED
+        status = PIPE_CLOSED
     except KeyboardInterrupt:
-        return _report("interrupted", INTERRUPTED)
+        status = _report("interrupted", INTERRUPTED)
     except LhcError as error:
-        return _report(f"error: {error}", FAILED)
+        status = _report(f"error: {error}", FAILED)
     except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
-        return _report(f"error: {what}", FAILED)
+        what = str(error) if error.filename is None else f"{error.filename}: {error.strerror}"
+        status = _report(f"error: {what}", FAILED)
     except Exception as error:
         hint = "This is a bug of lhc; LHC_TRACEBACK=1 shows where it happened."
-        return _report(f"error: {type(error).__name__}: {error}. {hint}", BUG)
+        status = _report(f"error: {type(error).__name__}: {error}. {hint}", BUG)
+    _drop_unwritable_output()
+    return status
 
 
 def _report(text: str, status: int) -> int:
@@ -57,3 +57,12 @@ def _report(text: str, status: int) -> int:
         traceback.print_exc()
     print(f"{Path(sys.argv[0]).stem}: {' '.join(text.splitlines())}", file=sys.stderr)
     return status
+
+
+def _drop_unwritable_output() -> None:
+    """Let output that cannot be written go nowhere: Python flushes stdout once more at exit and would complain."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,75 @@
+# Each target makes its own environment in $(VENV) when there is none, installs what it needs, and runs.
+# Running again is quick; after a change of pyproject.toml the package is installed anew.
+#   make demo PYTHON=python3.12    another Python for a new environment
+#   make test ARGS="-k mask"       more arguments for the command
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+
+RUN = $(VENV)/bin/python
+PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
+
+.PHONY: help demo demo-seeds test test-long nojit lint types bench-smoke clean
+.NOTPARALLEL:
+
+help:
+	@echo "make demo         train, freeze and run a net on handwritten digits (3 minutes; results in build/demo)"
+	@echo "make demo-seeds   the same training with seeds 0, 1 and 2 (longer)"
+	@echo "make test         the tests (5 minutes)"
+	@echo "make test-long    the tests left out of make test"
+	@echo "make nojit        the runtime's tests again, with nothing compiled"
+	@echo "make lint         ruff: style and format"
+	@echo "make types        mypy"
+	@echo "make bench-smoke  the benchmarks at toy size"
+	@echo "make clean        remove the environment and everything built"
+
+demo: $(VENV)/.with-demo,plots
+	$(RUN) -m benchmarks.demo $(ARGS)
+
+demo-seeds: $(VENV)/.with-demo,plots
+	$(RUN) -m benchmarks.demo --seeds 0 1 2 $(ARGS)
+
+test: $(VENV)/.with-test
+	$(PYTEST)
+
+test-long: $(VENV)/.with-test
+	HYPOTHESIS_PROFILE=long $(PYTEST) -m long
+
+nojit: $(VENV)/.with-test
+	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
+
+lint: $(VENV)/.with-dev
+	$(RUN) -m ruff check . $(ARGS)
+	$(RUN) -m ruff format --check .
+
+types: $(VENV)/.with-dev
+	$(RUN) -m mypy $(ARGS)
+
+bench-smoke: $(VENV)/.with-demo,plots
+	$(RUN) -m benchmarks.smoke $(ARGS)
+
+clean:
+	rm -rf $(VENV) $(VENV).unfinished build dist
+
+# $(VENV).unfinished is there while an environment is made or changed. Found at the start, it tells that a run was cut
+# short: what it left is then made anew, since neither venv nor pip can be trusted to mend it.
+$(VENV)/.made: $(wildcard $(VENV).unfinished)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "$(PYTHON): expected Python 3.11 or newer, got `$(PYTHON) --version 2>&1 || echo none`." \
+	  "Install one, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
+	@if [ -e $(VENV) ] && [ ! -e $(VENV).unfinished ]; then \
+	  echo "$(VENV): expected an environment made here, got another." \
+	  "Move it away, or name another place: make $(MAKECMDGOALS) VENV=.venv-make" >&2; exit 1; fi
+	@touch $(VENV).unfinished
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+	@rm $(VENV).unfinished
+
+# The part after `with-` is the list of extras.
+$(VENV)/.with-%: $(VENV)/.made pyproject.toml
+	@touch $(VENV).unfinished
+	$(RUN) -m pip install --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+	@rm $(VENV).unfinished
