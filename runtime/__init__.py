@@ -1,1 +1,13 @@
-"""Inference of learnable heterogeneous convolution nets on CPUs: plan once, run many times."""
+"""lhc's sparse-weight CNN runtime: plan once, run many.
+
+    import runtime
+    model = runtime.load("net.lhc")
+    y = model.run(x, threads=2)        # x: float32[n, h, w, c]
+    print(model.explain())
+
+Importing it compiles nothing; the first run does, and keeps what it compiled on disk.
+"""
+from runtime.explain import Explanation
+from runtime.model import Model, load
+
+__all__ = ["Explanation", "Model", "load"]

@@ -1,0 +1,72 @@
+"""Convolution over lists of kept rows: the one kernel behind sparse, dense, grouped and depthwise layers.
+
+A *row* is one kept (tap, input channel) of a tile of output channels. The rows of an output tile lie in the order
+(ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that fall in
+the padding are not executed. `starts` holds, for each output tile and tap, where its rows begin.
+"""
+from runtime.kernels.options import kernel
+from runtime.kernels.vector import add_tile, bias_tile, clamp_tile, fma_rows, load_tile, marker, store_tile
+
+ONE = marker(1)
+
+
+@kernel
+def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile, first_tap, last_tap, segments):
+    """One register tile: bias, the rows of the given tap segments, residual, activation, store."""
+    starts = step["starts_at"] + tile * (step["taps"] + 1)
+    rows_at, row_size = step["rows_at"], step["row_size"]
+    acc = bias_tile(kind, weights, step["bias_at"] + tile * step["tile_channels"], pixels, outputs)
+    for s in range(segments):
+        first, last = index[starts + first_tap + s * step["kw"]], index[starts + last_tap + s * step["kw"]]
+        acc = fma_rows(kind, acc, arena, x_at, step["x_stride"], index, rows_at + first, rows_at + last,
+                       weights, step["weights_at"] + first * row_size, pixels, outputs)
+    if residual_at >= 0:
+        acc = add_tile(acc, load_tile(arena, residual_at, step["out_pixel"], pixels, outputs))
+    acc = clamp_tile(acc, step["low"], step["high"])
+    store_tile(acc, arena, out_at, step["out_pixel"], pixels, outputs)
+
+
+@kernel
+def conv(kind, outputs, wide, middle, step, task, base, arena, weights, index):
+    """The part of one layer and image group that belongs to a task: some output rows of some output tiles.
+
+    Tiles of `wide` pixels, then of `middle`, then of one, cover each run of output columns that see the same taps.
+    """
+    oh, ow, kw, dy = step["oh"], step["ow"], step["kw"], step["dilation_y"]
+    tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
+    first_tile = tile_chunk * step["tiles_per_task"]
+    last_tile = min(step["tiles"], first_tile + step["tiles_per_task"])
+    first_oy = row_chunk * step["rows_per_task"]
+    for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
+        iy = oy * step["stride_y"] - step["pad_top"]
+        ky_high = min(step["kh"], max(0, -((iy - step["h"]) // dy)))
+        ky_low = min(ky_high, max(0, -(iy // dy)))
+        for tile in range(first_tile, last_tile):
+            channel = tile * step["tile_channels"]
+            block, inside = channel // step["out_block"], channel % step["out_block"]
+            tile_at = (block * oh + oy) * ow * step["out_pixel"] + inside * step["lanes"]
+            x_row = base + step["x_at"] + iy * step["x_row"] + tile * step["x_tile"]
+            for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
+                ox, count, kx_low, kx_high = index[run], index[run + 1], index[run + 2], index[run + 3]
+                if kx_low == 0 and kx_high == kw:
+                    segments, first_tap, last_tap = 1, ky_low * kw, ky_high * kw
+                else:
+                    segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
+                end = ox + count
+                while ox < end:
+                    x_at = x_row + (ox * step["stride_x"] - step["pad_left"]) * step["x_pixel"]
+                    out_at = tile_at + ox * step["out_pixel"]
+                    residual_at = base + step["residual_at"] + out_at if step["residual_at"] >= 0 else -1
+                    out_at += base + step["out_at"]
+                    if end - ox >= len(wide):
+                        conv_tile(kind, wide, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
+                                  first_tap, last_tap, segments)
+                        ox += len(wide)
+                    elif end - ox >= len(middle):
+                        conv_tile(kind, middle, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
+                                  first_tap, last_tap, segments)
+                        ox += len(middle)
+                    else:
+                        conv_tile(kind, ONE, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
+                                  first_tap, last_tap, segments)
+                        ox += 1

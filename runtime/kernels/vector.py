@@ -1,0 +1,341 @@
+"""Explicit vectors for Numba: a small set of primitives over tiles of vector registers, each with a NumPy twin.
+
+A *vector* holds ``LANES`` float32 values in one register. A *tile* is a tuple of vectors, ``pixels * outputs`` of them, kept in
+registers by the compiler. Memory is named by (array, offset) with offsets in elements; addresses are formed by GEP alone.
+Tile sizes travel as *markers*: a tuple of n zeros stands for the compile-time number n, so that one function in plain Python
+serves every tile shape.
+
+Without compilation (``NUMBA_DISABLE_JIT=1``) each primitive is its twin: vectors are arrays, tiles are tuples of arrays.
+No primitive checks a range: what is passed in was proven when the weights were packed.
+"""
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic, models, register_model
+
+from runtime.kernels.machine import LANES
+
+I32, I64, F32 = ir.IntType(32), ir.IntType(64), ir.FloatType()
+VEC = ir.VectorType(F32, LANES)
+COMPILED = not config.DISABLE_JIT
+
+
+def marker(n: int) -> tuple[int, ...]:
+    """The number n as a type: a tuple of n zeros."""
+    return (0,) * n
+
+
+IMAGES, CHANNELS, DEPTHWISE = marker(1), marker(2), marker(3)   # what the lanes of a tile are
+
+
+class Vector(types.Type):
+    """Numba type of one vector register of float32."""
+
+    def __init__(self) -> None:
+        super().__init__(name=f"float32x{LANES}")
+
+
+VECTOR = Vector()
+
+
+@register_model(Vector)
+class VectorModel(models.PrimitiveModel):
+    """A vector is a first-class LLVM value."""
+
+    def __init__(self, manager: Any, fe_type: Vector) -> None:
+        super().__init__(manager, fe_type, VEC)
+
+
+def primitive(twin: Callable) -> Callable[[Callable], Callable]:
+    """Decorator: the Numba intrinsic where code is compiled, the NumPy twin where it is not."""
+    def choose(typing_function: Callable) -> Callable:
+        return intrinsic(typing_function) if COMPILED else twin
+    return choose
+
+
+def tile_type(pixels: types.BaseTuple, outputs: types.BaseTuple) -> types.UniTuple:
+    """Numba type of a tile of pixels x outputs vectors."""
+    return types.UniTuple(VECTOR, len(pixels) * len(outputs))
+
+
+def at(context: Any, b: Any, array_type: types.Array, array: Any, offset: Any) -> Any:
+    """Pointer to element `offset` of an array."""
+    return b.gep(context.make_array(array_type)(context, b, array).data, [offset])
+
+
+def step(b: Any, pointer: Any, stride: Any, times: int) -> Any:
+    """Pointer moved by `times` strides."""
+    return b.gep(pointer, [b.mul(stride, ir.Constant(I64, times))]) if times else pointer
+
+
+def ahead(b: Any, pointer: Any, elements: int) -> Any:
+    """Pointer moved by a constant number of elements."""
+    return b.gep(pointer, [ir.Constant(I64, elements)]) if elements else pointer
+
+
+def load_vector(b: Any, pointer: Any) -> Any:
+    """Unaligned load of one vector."""
+    value = b.load(b.bitcast(pointer, VEC.as_pointer()))
+    value.align = 4
+    return value
+
+
+def store_vector(b: Any, value: Any, pointer: Any) -> None:
+    """Unaligned store of one vector."""
+    b.store(value, b.bitcast(pointer, VEC.as_pointer())).align = 4
+
+
+def splat(b: Any, scalar: Any) -> Any:
+    """One scalar in every lane."""
+    undefined = ir.Constant(VEC, ir.Undefined)
+    one = b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+    return b.shuffle_vector(one, undefined, ir.Constant(ir.VectorType(I32, LANES), [0] * LANES))
+
+
+def fma_function(b: Any) -> Any:
+    """The fused multiply-add of vectors, declared by name (declare_intrinsic refuses vector types)."""
+    return cgutils.get_or_insert_function(b.module, ir.FunctionType(VEC, [VEC] * 3), f"llvm.fma.v{LANES}f32")
+
+
+def unpack(b: Any, tile: Any, count: int) -> list:
+    """The vectors of a tile value."""
+    return [b.extract_value(tile, i) for i in range(count)]
+
+
+# --- twins -----------------------------------------------------------------------------------------------------------
+
+def _lanes(array: np.ndarray, offset: int) -> np.ndarray:
+    vector = array[offset:offset + LANES]
+    if offset < 0 or vector.size != LANES:
+        raise IndexError(f"vector: expected {LANES} elements at offset {offset}, got an array of {array.size}")
+    return vector
+
+
+def _scalar(array: np.ndarray, offset: int) -> np.float32:
+    if offset < 0:
+        raise IndexError(f"vector: expected an offset of at least 0, got {offset}")
+    return array[offset]
+
+
+def _bias_tile(kind, array, offset, pixels, outputs):
+    if kind == IMAGES:
+        return tuple(np.full(LANES, _scalar(array, offset + o)) for _ in pixels for o in range(len(outputs)))
+    return tuple(_lanes(array, offset + o * LANES).copy() for _ in pixels for o in range(len(outputs)))
+
+
+def _load_tile(array, offset, stride, pixels, outputs):
+    return tuple(_lanes(array, offset + p * stride + o * LANES).copy() for p in range(len(pixels)) for o in range(len(outputs)))
+
+
+def _store_tile(tile, array, offset, stride, pixels, outputs):
+    for p in range(len(pixels)):
+        for o in range(len(outputs)):
+            _lanes(array, offset + p * stride + o * LANES)[:] = tile[p * len(outputs) + o]
+
+
+def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs):
+    out = [v.copy() for v in tile]
+    for r in range(first, last):
+        for p in range(len(pixels)):
+            for o in range(len(outputs)):
+                x_here, w_here = x_at + rows[r] + p * x_stride, w_at + ((r - first) * len(outputs) + o) * LANES
+                if kind == IMAGES:
+                    product = _lanes(x, x_here) * _scalar(w, w_at + (r - first) * len(outputs) + o)
+                elif kind == CHANNELS:
+                    product = _scalar(x, x_here) * _lanes(w, w_here)
+                else:
+                    product = _lanes(x, x_here + o * LANES) * _lanes(w, w_here)
+                out[p * len(outputs) + o] += product
+    return tuple(out)
+
+
+def _clamp_tile(tile, low, high):
+    return tuple(np.where(v < low, np.float32(low), np.where(v > high, np.float32(high), v)) for v in tile)
+
+
+def _max_tile(tile, other):
+    return tuple(np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b)) for a, b in zip(tile, other, strict=True))
+
+
+def _add_tile(tile, other):
+    return tuple(a + b for a, b in zip(tile, other, strict=True))
+
+
+def _scale_tile(tile, factor):
+    return tuple(a * np.float32(factor) for a in tile)
+
+
+# --- tiles from and to memory ----------------------------------------------------------------------------------------
+
+@primitive(_bias_tile)
+def bias_tile(typing, kind, array, offset, pixels, outputs):
+    """A tile that starts at the bias: one scalar for each output (IMAGES), or one vector for each output (other kinds)."""
+    def codegen(context, b, sig, args):
+        base = at(context, b, sig.args[1], args[1], args[2])
+        if len(kind) == len(IMAGES):
+            row = [splat(b, b.load(ahead(b, base, o))) for o in range(len(outputs))]
+        else:
+            row = [load_vector(b, ahead(b, base, o * LANES)) for o in range(len(outputs))]
+        return cgutils.pack_array(b, row * len(pixels), VEC)
+    return tile_type(pixels, outputs)(kind, array, types.int64, pixels, outputs), codegen
+
+
+@primitive(_load_tile)
+def load_tile(typing, array, offset, stride, pixels, outputs):
+    """Vector o of pixel p is array[offset + p*stride + o*LANES : +LANES]."""
+    tile = tile_type(pixels, outputs)
+
+    def codegen(context, b, sig, args):
+        base = at(context, b, sig.args[0], args[0], args[1])
+        vectors = [load_vector(b, ahead(b, step(b, base, args[2], p), o * LANES))
+                   for p in range(len(pixels)) for o in range(len(outputs))]
+        return cgutils.pack_array(b, vectors, VEC)
+    return tile(array, types.int64, types.int64, pixels, outputs), codegen
+
+
+@primitive(_store_tile)
+def store_tile(typing, tile, array, offset, stride, pixels, outputs):
+    """array[offset + p*stride + o*LANES : +LANES] = vector o of pixel p."""
+    def codegen(context, b, sig, args):
+        base = at(context, b, sig.args[1], args[1], args[2])
+        for p in range(len(pixels)):
+            for o in range(len(outputs)):
+                value = b.extract_value(args[0], p * len(outputs) + o)
+                store_vector(b, value, ahead(b, step(b, base, args[3], p), o * LANES))
+        return context.get_dummy_value()
+    return types.void(tile, array, types.int64, types.int64, pixels, outputs), codegen
+
+
+# --- multiply-add over kept rows -------------------------------------------------------------------------------------
+
+def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
+    """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in registers.
+
+    LLVM would unroll this loop and then run out of registers; an empty convergent instruction keeps it as it stands.
+    """
+    def codegen(context, b, sig, args):
+        _, tile, x, x_at, x_stride, rows, first, last, w, w_at, _, _ = args
+        pixels, outputs = len(sig.args[10]), len(sig.args[11])
+        count, row_size = pixels * outputs, ir.Constant(I64, outputs * weight_lanes)
+        x_base, w_base = at(context, b, sig.args[2], x, x_at), at(context, b, sig.args[8], w, w_at)
+        rows_base = at(context, b, sig.args[5], rows, ir.Constant(I64, 0))
+        start, entry = unpack(b, tile, count), b.basic_block
+        loop, done = b.append_basic_block("rows"), b.append_basic_block("rows.done")
+        b.cbranch(b.icmp_signed("<", first, last), loop, done)
+        b.position_at_end(loop)
+        r, acc = b.phi(I64), [b.phi(VEC) for _ in range(count)]
+        keep_as_is = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+        b.call(keep_as_is, [], attrs=("convergent", "nounwind"))
+        row = b.sext(b.load(b.gep(rows_base, [r])), I64)
+        w_row = b.gep(w_base, [b.mul(b.sub(r, first), row_size)])
+        new = body(b, acc, b.gep(x_base, [row]), x_stride, w_row, pixels, outputs)
+        following = b.add(r, ir.Constant(I64, 1))
+        b.cbranch(b.icmp_signed("<", following, last), loop, done)
+        r.add_incoming(first, entry)
+        r.add_incoming(following, b.basic_block)
+        for phi, value, again in zip(acc, start, new, strict=True):
+            phi.add_incoming(value, entry)
+            phi.add_incoming(again, loop)
+        b.position_at_end(done)
+        out = []
+        for value, again in zip(start, new, strict=True):
+            phi = b.phi(VEC)
+            phi.add_incoming(value, entry)
+            phi.add_incoming(again, loop)
+            out.append(phi)
+        return cgutils.pack_array(b, out, VEC)
+    return codegen
+
+
+def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
+    fma = fma_function(b)
+    xs = [load_vector(b, step(b, x_row, x_stride, p)) for p in range(pixels)]
+    out = list(acc)
+    for o in range(outputs):
+        w = splat(b, b.load(ahead(b, w_row, o)))
+        for p in range(pixels):
+            out[p * outputs + o] = b.call(fma, [xs[p], w, acc[p * outputs + o]])
+    return out
+
+
+def _channels_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
+    fma = fma_function(b)
+    ws = [load_vector(b, ahead(b, w_row, o * LANES)) for o in range(outputs)]
+    out = list(acc)
+    for p in range(pixels):
+        x = splat(b, b.load(step(b, x_row, x_stride, p)))
+        for o in range(outputs):
+            out[p * outputs + o] = b.call(fma, [x, ws[o], acc[p * outputs + o]])
+    return out
+
+
+def _depthwise_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
+    fma = fma_function(b)
+    out = list(acc)
+    for o in range(outputs):
+        w = load_vector(b, ahead(b, w_row, o * LANES))
+        for p in range(pixels):
+            x = load_vector(b, ahead(b, step(b, x_row, x_stride, p), o * LANES))
+            out[p * outputs + o] = b.call(fma, [x, w, acc[p * outputs + o]])
+    return out
+
+
+BODIES = {1: _images_body, 2: _channels_body, 3: _depthwise_body}
+
+
+@primitive(_fma_rows)
+def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs):
+    """Add the products of the kept rows first..last-1 to a tile.
+
+    IMAGES: tile[p, o] += x[x_at + rows[r] + p*x_stride : +LANES] * w[w_at + (r-first)*outputs + o]; lanes are images.
+    CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are output channels.
+    DEPTHWISE: as CHANNELS, with x[x_at + rows[r] + p*x_stride + o*LANES : +LANES] in place of the scalar.
+    """
+    i64 = types.int64
+    return (tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs),
+            _rows_loop(BODIES[len(kind)], weight_lanes=1 if len(kind) == len(IMAGES) else LANES))
+
+
+# --- element by element ----------------------------------------------------------------------------------------------
+
+def _map_tiles(count: int, function: Callable) -> Callable:
+    """Codegen that applies function(b, *vectors) at each place of equally long tiles."""
+    def codegen(context, b, sig, args):
+        tiles = [unpack(b, arg, count) for arg, kind in zip(args, sig.args, strict=True) if isinstance(kind, types.UniTuple)]
+        scalars = [splat(b, arg) for arg, kind in zip(args, sig.args, strict=True) if not isinstance(kind, types.UniTuple)]
+        return cgutils.pack_array(b, [function(b, *(t[i] for t in tiles), *scalars) for i in range(count)], VEC)
+    return codegen
+
+
+@primitive(_clamp_tile)
+def clamp_tile(typing, tile, low, high):
+    """Each value limited to [low, high]; NaN stays NaN."""
+    def clamp(b, value, lo, hi):
+        value = b.select(b.fcmp_ordered("<", value, lo), lo, value)
+        return b.select(b.fcmp_ordered(">", value, hi), hi, value)
+    return tile(tile, types.float32, types.float32), _map_tiles(len(tile), clamp)
+
+
+@primitive(_max_tile)
+def max_tile(typing, tile, other):
+    """The larger of two tiles, value by value; NaN in either gives NaN."""
+    def larger(b, x, y):
+        chosen = b.select(b.fcmp_unordered(">", x, y), x, y)           # x when larger, or when either is NaN
+        return b.select(b.fcmp_unordered("uno", y, y), y, chosen)
+    return tile(tile, tile), _map_tiles(len(tile), larger)
+
+
+@primitive(_add_tile)
+def add_tile(typing, tile, other):
+    """Sum of two tiles."""
+    return tile(tile, tile), _map_tiles(len(tile), lambda b, x, y: b.fadd(x, y))
+
+
+@primitive(_scale_tile)
+def scale_tile(typing, tile, factor):
+    """Each value times one factor."""
+    return tile(tile, types.float32), _map_tiles(len(tile), lambda b, x, f: b.fmul(x, f))

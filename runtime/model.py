@@ -1,0 +1,217 @@
+"""A loaded model: runs arrays through its plans."""
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lhc_ref import modelfile
+from lhc_ref.modelfile import InputError, ModelSpec
+from runtime import threads as threading_facts
+from runtime.explain import Explanation
+from runtime.kernels import engine
+from runtime.kernels.machine import LANES
+from runtime.layout import CHANNELS, IMAGES, Layout
+from runtime.plan import Border, Plan, build
+
+Arrays = np.ndarray | Mapping[str, np.ndarray]
+MAX_IDLE_ARENAS = 4
+
+
+class Arenas:
+    """Working memory between runs: a run takes an arena that is large enough, or a new one, and gives it back."""
+
+    def __init__(self) -> None:
+        self._idle: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> np.ndarray:
+        """f32[>= size] that nobody else uses. New memory is zero; used memory holds what the last run left."""
+        with self._lock:
+            fitting = sorted((a for a in self._idle if a.size >= size), key=lambda a: a.size)
+            if fitting:
+                self._idle = [a for a in self._idle if a is not fitting[0]]
+                return fitting[0]
+        return np.zeros(size, np.float32)
+
+    def give(self, arena: np.ndarray) -> None:
+        """Keep an arena for the next run; the largest few are kept."""
+        with self._lock:
+            self._idle = sorted([*self._idle, arena], key=lambda a: -a.size)[:MAX_IDLE_ARENAS]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the idle arenas."""
+        return sum(a.nbytes for a in self._idle)
+
+
+class Model:
+    """A model, planned once and run many times. Made by `runtime.load`.
+
+    Safe to run from several Python threads at once; the interpreter lock is released while kernels run. For one batch size the
+    result does not depend on the number of threads, to the last bit.
+
+    A weight that does not exist is skipped: NaN or infinity in an input that only missing weights would read does not reach the
+    output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing weight is a stored
+    zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed against executed).
+    """
+
+    def __init__(self, spec: ModelSpec, path: Path | None = None) -> None:
+        self.spec, self.path = spec, path
+        self._plans: dict[str, Plan] = {}
+        self._plan_lock = threading.Lock()
+        self._arenas = Arenas()
+
+    def plan(self, layout: Layout) -> Plan:
+        """The plan for a layout; made at first use."""
+        with self._plan_lock:
+            if layout.name not in self._plans:
+                self._plans[layout.name] = build(self.spec, layout)
+            return self._plans[layout.name]
+
+    def layouts(self, batch: int) -> list[tuple[Layout, int]]:
+        """How a batch is cut: (layout, number of images) in order. Whole vectors of images, then the cheaper way for the rest."""
+        whole, rest = batch // LANES * LANES, batch % LANES
+        if rest and self.plan(IMAGES).cycles <= rest * self.plan(CHANNELS).cycles:
+            whole, rest = batch, 0
+        return [part for part in ((IMAGES, whole), (CHANNELS, rest)) if part[1]]
+
+    def run(self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None) -> np.ndarray | dict[str, np.ndarray]:
+        """Run a batch.
+
+        Parameters
+        ----------
+        x : f32[n, ...input shape], or one such array for each input by name; any strides, not modified
+        threads : how many cores to use; None: all that are available
+        out : f32[n, ...output shape] (or by name), written in place of a new array
+
+        Returns
+        -------
+        f32[n, ...output shape]; a dict by name if the model has several outputs or `x` was a dict with several inputs' arrays.
+
+        Raises
+        ------
+        InputError
+            An array of another dtype or shape, a missing or unknown name, fewer than one thread.
+        """
+        workers = threading_facts.resolve(threads)
+        inputs, batch = self._check_inputs(x)
+        outputs = self._check_outputs(out, batch)
+        at = 0
+        for layout, count in self.layouts(batch):
+            self._run_part(self.plan(layout), inputs, outputs, at, count, workers)
+            at += count
+        return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
+        names = [i.name for i in self.spec.inputs]
+        given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
+        if sorted(given) != sorted(names):
+            raise InputError(f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. Pass a dict with one array for each.")
+        for item in self.spec.inputs:
+            _check_array(f"input {item.name!r}", given[item.name], item.shape)
+        sizes = {a.shape[0] for a in given.values()}
+        if len(sizes) > 1:
+            raise InputError(f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes.")
+        return given, sizes.pop()
+
+    def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
+        shapes = modelfile.infer_shapes(self.spec)
+        if out is None:
+            return {name: np.empty((batch, *shapes[name]), np.float32) for name in self.spec.outputs}
+        given = dict(out) if isinstance(out, Mapping) else {self.spec.outputs[0]: out}
+        if sorted(given) != sorted(self.spec.outputs):
+            raise InputError(f"out: expected arrays named {sorted(self.spec.outputs)}, got {sorted(given)}. Pass one for each output.")
+        for name, array in given.items():
+            _check_array(f"out {name!r}", array, shapes[name])
+            if array.shape[0] != batch or not array.flags.writeable:
+                raise InputError(f"out {name!r}: expected a writeable array for {batch} images, got {array.shape[0]}. Allocate it anew.")
+        return given
+
+    def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:
+        groups = -(-count // plan.layout.lanes)
+        apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
+        staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
+        arena_size = plan.arena_size + LANES
+        first_base = -(-staging // LANES) * LANES
+        arena = self._arenas.take(first_base + arena_size * (min(workers, groups) if apart else groups))
+        try:
+            steps = plan.steps.copy()
+            at = _place(steps, plan.inputs, 0, count)
+            _place(steps, plan.outputs, at, count)
+            for border in plan.inputs:
+                _staged(arena, steps, border, count)[:] = inputs[border.name][first:first + count].reshape(count, -1)
+            self._execute(plan, steps, groups, count, first_base, arena_size, arena, workers, apart)
+            for border in plan.outputs:
+                outputs[border.name][first:first + count] = _staged(arena, steps, border, count).reshape(count, *border.user_shape)
+        finally:
+            self._arenas.give(arena)
+
+    def _execute(self, plan: Plan, steps: np.ndarray, groups: int, count: int, first_base: int, arena_size: int,
+                 arena: np.ndarray, workers: int, apart: bool) -> None:
+        counters = engine.new_counters(steps)
+        shared = (steps, groups, plan.layout.lanes, count, first_base, arena_size, arena, plan.weights, plan.index, counters)
+        region: Callable = engine.run_apart if apart else engine.run_together
+        threading_facts.run(
+            workers, lambda n: region(n, *shared),
+            lambda: engine.work_together(*shared) if not apart else engine.work_alone(
+                steps, groups, plan.layout.lanes, count, first_base, arena, plan.weights, plan.index, counters))
+
+    def explain(self, batch: int = 64) -> Explanation:
+        """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()` JSON."""
+        if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
+            raise InputError(f"batch: expected a whole number of at least 1, got {batch!r}. Try 1 or 64.")
+        parts = self.layouts(batch)
+        layout = parts[0][0]
+        return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
+
+    def __enter__(self) -> "Model":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._arenas = Arenas()
+
+    def __reduce__(self) -> tuple:
+        if self.path is None:
+            raise TypeError("a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first.")
+        return load, (os.fspath(self.path),)
+
+
+def load(path: str | os.PathLike) -> Model:
+    """Load a model file.
+
+    Parameters
+    ----------
+    path : a file written by `lhc-ref export` or `lhc_ref.modelfile.save`
+
+    Returns
+    -------
+    Model
+        Planned at the first run or `explain` of a batch size.
+
+    Raises
+    ------
+    ModelFileError
+        The file cannot be read, or what is in it isn't a valid model.
+    """
+    return Model(modelfile.load(path), Path(path).absolute())
+
+
+def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
+    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise InputError(f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
+                         "Convert it with numpy.asarray(x, numpy.float32) and put the batch first.")
+
+
+def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) -> int:
+    for border in borders:
+        steps[border.step]["staging_at"] = at
+        at += border.size * count
+    return at
+
+
+def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
+    at = int(steps[border.step]["staging_at"])
+    return arena[at:at + border.size * count].reshape(count, border.size)

@@ -1,0 +1,149 @@
+"""Lays the weights of a convolution out for one register tile, and proves that no address leaves its buffer."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from lhc_ref.modelfile import LhcError
+from runtime import topology
+from runtime.kernels.machine import LANES
+from runtime.layout import Layout
+from runtime.spec import Layer
+
+
+class PlanError(LhcError):
+    """A plan that would read or write outside its buffers; never expected, always checked."""
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A convolution ready for its kernel.
+
+    Parameters
+    ----------
+    weights : f32[rows * tile_channels], for each row of each tile its weights, zero where another output keeps the row
+    bias : f32[tiles * tile_channels]
+    rows : i32[rows], offset of each row's activation from the window's first pixel
+    starts : i32[tiles, taps + 1], where the rows of each tile and tap begin
+    runs : i32[runs, 4], stretches of output columns that see the same taps: (ox, count, kx_low, kx_high)
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    runs: np.ndarray
+
+    @property
+    def tiles(self) -> int:
+        """Tiles of output channels."""
+        return len(self.starts)
+
+
+def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
+    """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one axis."""
+    first = np.arange(outputs) * stride - pad
+    high = np.clip(-((first - size) // dilation), 0, taps)
+    low = np.minimum(high, np.clip(-(first // dilation), 0, taps))
+    return np.stack([low, high], 1).astype(np.int32)
+
+
+def column_runs(layer: Layer) -> np.ndarray:
+    """i32[runs, 4]: stretches of output columns that see the same taps."""
+    window = layer.window
+    taps = valid_taps(layer.out_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1])
+    begins = np.flatnonzero(np.r_[True, np.any(taps[1:] != taps[:-1], axis=1)])
+    counts = np.diff(np.r_[begins, len(taps)])
+    return np.column_stack([begins, counts, taps[begins]]).astype(np.int32)
+
+
+def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
+    """i64[kh, kw, c_in]: how far each (tap, channel) lies from the window's first pixel, channel 0."""
+    h, w, c = layer.shape
+    block = layout.block(c)
+    pixel = block * layout.lanes
+    ky = np.arange(layer.window.size[0])[:, None, None] * layer.window.dilation[0] * w * pixel
+    kx = np.arange(layer.window.size[1])[None, :, None] * layer.window.dilation[1] * pixel
+    ci = np.arange(c)
+    return ky + kx + (ci // block) * h * w * pixel + (ci % block) * layout.lanes
+
+
+def pack(layer: Layer, layout: Layout, tile_channels: int) -> Packed:
+    """Rows and weights of a convolution for tiles of `tile_channels` output channels. O(weights)."""
+    union = topology.of_layer(layer).rows(tile_channels)
+    tiles, taps = union.shape[0], union.shape[1] * union.shape[2]
+    kernel = topology.full_kernel(layer)
+    c_out = kernel.shape[3]
+    padded = np.zeros((*kernel.shape[:3], tiles * tile_channels), np.float32)
+    padded[..., :c_out] = kernel
+    by_tile = padded.reshape(*kernel.shape[:3], tiles, tile_channels).transpose(3, 0, 1, 2, 4)
+    offsets = np.broadcast_to(row_offsets(layer, layout), union.shape)[union]
+    counts = union.reshape(tiles * taps, -1).sum(1)
+    ends = np.cumsum(counts)
+    starts = np.empty((tiles, taps + 1), np.int64)
+    starts[:, :taps] = (ends - counts).reshape(tiles, taps)
+    starts[:, taps] = ends[taps - 1::taps]
+    bias = np.zeros(tiles * tile_channels, np.float32)
+    if layer.bias is not None:
+        bias[:c_out] = layer.bias
+    packed = Packed(np.ascontiguousarray(by_tile[union]).reshape(-1), bias, _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    prove(packed, layer, layout, tile_channels)
+    return packed
+
+
+def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
+    """Rows and weights of a depthwise convolution with channels in the lanes: every tap is a row. O(weights)."""
+    kernel = topology.full_kernel(layer)
+    taps, c = kernel.shape[0] * kernel.shape[1], kernel.shape[3]
+    step = vectors * LANES
+    tiles = -(-c // step)
+    diagonal = np.zeros((taps, tiles * step), np.float32)
+    diagonal[:, :c] = kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]
+    offsets = np.tile(row_offsets(layer, layout)[:, :, 0].reshape(-1), tiles)
+    starts = np.arange(tiles)[:, None] * taps + np.arange(taps + 1)
+    bias = np.zeros(tiles * step, np.float32)
+    if layer.bias is not None:
+        bias[:c] = layer.bias
+    weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
+    return Packed(weights, bias, _as_i32(offsets), _as_i32(starts), column_runs(layer))
+
+
+def _as_i32(values: np.ndarray) -> np.ndarray:
+    if values.size and not (-2**31 <= int(values.min()) and int(values.max()) < 2**31):
+        raise PlanError(f"plan: expected offsets within 32 bits, got up to {int(np.abs(values).max())}. "
+                        "Use smaller images or fewer channels.")
+    return np.ascontiguousarray(values, np.int32)
+
+
+def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int) -> None:
+    """Raise PlanError unless every read of every row, at every output position that runs it, stays in the input buffer.
+
+    For each tap the extreme output positions that execute it are known, so the check is exact and costs O(rows).
+    """
+    h, w, c = layer.shape
+    window, pixel = layer.window, layout.block(c) * layout.lanes
+    taps = packed.starts.shape[1] - 1
+    first = packed.starts.astype(np.int64)
+    ordered = np.all(np.diff(first, axis=1) >= 0) and first[0, 0] == 0 and np.array_equal(first[1:, 0], first[:-1, -1])
+    if not ordered or first[-1, -1] != len(packed.rows) or len(packed.weights) != len(packed.rows) * tile_channels:
+        raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
+    tap_of_row = np.repeat(np.tile(np.arange(taps), len(first)), np.diff(first, axis=1).reshape(-1))
+    for axis, (size, scale) in enumerate(((h, w * pixel), (w, pixel))):
+        pad = (window.pad_top, window.pad_left)[axis]
+        valid = valid_taps(layer.out_shape[axis], size, window.stride[axis], window.dilation[axis], pad, window.size[axis])
+        position = np.arange(layer.out_shape[axis]) * window.stride[axis] - pad
+        low, high = np.zeros(window.size[axis], np.int64), np.zeros(window.size[axis], np.int64)
+        for k in range(window.size[axis]):
+            runs = position[(valid[:, 0] <= k) & (k < valid[:, 1])]
+            low[k], high[k] = (runs.min(), runs.max()) if runs.size else (-k * window.dilation[axis],) * 2
+        of_tap = np.arange(taps) // window.size[1] if axis == 0 else np.arange(taps) % window.size[1]
+        low_at, high_at = low[of_tap] * scale, high[of_tap] * scale
+        smallest, largest = (low_at, high_at) if axis == 0 else (smallest + low_at, largest + high_at)
+    reads_low = packed.rows + smallest[tap_of_row]
+    reads_high = packed.rows + largest[tap_of_row] + layout.lanes
+    if packed.rows.size and (reads_low.min() < 0 or reads_high.max() > layout.size(layer.shape)):
+        raise PlanError(f"plan of {layer.name}: expected reads within 0..{layout.size(layer.shape)}, "
+                        f"got {int(reads_low.min())}..{int(reads_high.max())}.")
+    covered = packed.runs[:, :2].astype(np.int64)
+    if covered[0, 0] != 0 or not np.array_equal(covered[1:, 0], covered[:, 0][:-1] + covered[:-1, 1]) \
+            or covered[-1].sum() != layer.out_shape[1]:
+        raise PlanError(f"plan of {layer.name}: expected runs that cover {layer.out_shape[1]} columns, got others.")

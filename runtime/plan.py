@@ -1,0 +1,240 @@
+"""A plan: a model laid out for one layout, once. Steps, weights and index are what the engine reads; the rest explains."""
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from lhc_ref.modelfile import ModelSpec, infer_shapes
+from runtime import topology
+from runtime.buffers import Lifetime, assign
+from runtime.kernels.machine import LANES
+from runtime.kernels.step import STEP, Kernel
+from runtime.layout import Layout, round_up
+from runtime.pack import Packed, pack, pack_depthwise
+from runtime.select import Choice, choose, executed_macs, tile_channels
+from runtime.spec import Layer, Shape, as_image, to_layers
+
+TASK_CYCLES = 30_000.0              # a task is worth claiming: about 10 microseconds
+TILE_WEIGHT_BYTES = 24 * 1024       # weights of the tiles that a task walks over should stay in the first-level cache
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What `explain` tells of one layer; MACs are of one image, bytes of the packed weights and index."""
+
+    layer: str
+    op: str
+    shape: Shape
+    out_shape: Shape
+    kernel: str
+    why: str
+    density: float | None
+    macs_nominal: int
+    macs_kept: int
+    macs_executed: int
+    macs_computed: int
+    predicted_cycles: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Border:
+    """An input or output: its name, the shape the user sees, where it begins in the staging area, elements of one image."""
+
+    name: str
+    user_shape: tuple[int, ...]
+    step: int
+    size: int
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A model laid out for one layout. Immutable; every run reads it, none writes."""
+
+    layout: Layout
+    steps: np.ndarray
+    weights: np.ndarray
+    index: np.ndarray
+    arena_size: int
+    inputs: tuple[Border, ...]
+    outputs: tuple[Border, ...]
+    facts: tuple[LayerFacts, ...]
+
+    @property
+    def cycles(self) -> float:
+        """Predicted cycles of one image group on one core."""
+        return sum(f.predicted_cycles for f in self.facts)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of packed weights, index and steps."""
+        return self.weights.nbytes + self.index.nbytes + self.steps.nbytes
+
+
+class _Builder:
+    """Collects steps, weights and index of a plan."""
+
+    def __init__(self, layout: Layout, offsets: dict[str, int]) -> None:
+        self.layout, self.offsets = layout, offsets
+        self.steps: list[np.void] = []
+        self.weights: list[np.ndarray] = []
+        self.index: list[np.ndarray] = []
+        self.facts: list[LayerFacts] = []
+        self._weights_size = self._index_size = 0
+
+    def add_weights(self, values: np.ndarray) -> int:
+        """Append float32 values at a multiple of one vector; gives their place."""
+        return self._append(self.weights, values, "_weights_size")
+
+    def add_index(self, values: np.ndarray) -> int:
+        """Append int32 values; gives their place."""
+        return self._append(self.index, values, "_index_size")
+
+    def _append(self, parts: list[np.ndarray], values: np.ndarray, counter: str) -> int:
+        at = getattr(self, counter)
+        padded = np.zeros(round_up(values.size, LANES), values.dtype)
+        padded[:values.size] = values.reshape(-1)
+        parts.append(padded)
+        setattr(self, counter, at + padded.size)
+        return at
+
+    def new_step(self, kernel: Kernel, shape: Shape, out_shape: Shape) -> np.void:
+        """A step with everything that follows from layout and shapes."""
+        step = np.zeros(1, STEP)[0]
+        lanes, x_block, out_block = self.layout.lanes, self.layout.block(shape[2]), self.layout.block(out_shape[2])
+        step["kernel"], step["tasks"], step["residual_at"], step["lanes"] = kernel, 1, -1, lanes
+        step["h"], step["w"], step["c"] = shape
+        step["oh"], step["ow"], step["out_c"] = out_shape
+        step["x_block"], step["x_pixel"], step["x_row"] = x_block, x_block * lanes, x_block * lanes * shape[1]
+        step["out_block"], step["out_pixel"] = out_block, out_block * lanes
+        step["low"], step["high"], step["rows_per_task"] = -np.inf, np.inf, 1
+        self.steps.append(step)
+        return step
+
+
+def _split_tasks(step: np.void, count: int, cycles: float) -> None:
+    """Cut `count` pieces of work worth `cycles` in all into tasks of equal numbers of pieces."""
+    each = max(1, min(count, int(TASK_CYCLES / max(cycles / max(count, 1), 1e-9))))
+    step["rows_per_task"], step["tasks"] = each, -(-count // each)
+
+
+def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
+    """Tasks of a convolution: as many tiles as fit in cache with their weights, as many output rows as make it worth while."""
+    oh, tiles = int(step["oh"]), packed.tiles
+    fit = max(1, int(TILE_WEIGHT_BYTES * tiles / max(packed.weights.nbytes, 1)))
+    rows_if_all_tiles = max(1, min(oh, int(TASK_CYCLES * oh / max(cycles, 1.0))))
+    if fit >= tiles:
+        per_tiles, per_rows = tiles, rows_if_all_tiles
+    else:
+        per_tiles = min(tiles, fit)
+        per_rows = max(1, min(oh, int(TASK_CYCLES * oh * tiles / max(cycles * per_tiles, 1.0))))
+    step["tiles_per_task"], step["rows_per_task"] = per_tiles, per_rows
+    step["tile_chunks"] = -(-tiles // per_tiles)
+    step["tasks"] = step["tile_chunks"] * -(-oh // per_rows)
+
+
+def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
+    """Fill the step of a convolution; gives the bytes of its packed weights and index."""
+    kernel, layout, window = choice.entry.kernel, builder.layout, layer.window
+    step = builder.new_step(kernel, layer.shape, layer.out_shape)
+    channels = tile_channels(choice.entry)
+    depthwise = kernel == Kernel.DEPTHWISE
+    assert choice.entry.tile is not None, "a convolution kernel has a tile"
+    packed = pack_depthwise(layer, layout, choice.entry.tile.outputs) if depthwise else pack(layer, layout, channels)
+    step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
+    if layer.other is not None:
+        step["residual_at"] = builder.offsets[layer.other]
+    step["kh"], step["kw"] = window.size
+    step["taps"] = window.size[0] * window.size[1]
+    step["stride_y"], step["stride_x"] = window.stride
+    step["dilation_y"], step["dilation_x"] = window.dilation
+    step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
+    step["x_stride"] = window.stride[1] * step["x_pixel"]
+    step["x_tile"] = channels if depthwise else 0
+    step["tiles"], step["tile_outputs"], step["tile_channels"] = packed.tiles, choice.entry.tile.outputs, channels
+    step["row_size"] = channels
+    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
+    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
+    step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
+    step["low"], step["high"] = layer.low, layer.high
+    _conv_tasks(step, packed, choice.cycles)
+    return sum(part.nbytes for part in (packed.weights, packed.bias, packed.rows, packed.starts, packed.runs))
+
+
+def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
+    step = builder.new_step(choice.entry.kernel, layer.shape, layer.out_shape)
+    window, layout = layer.window, builder.layout
+    step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
+    if layer.other is not None:
+        step["residual_at"] = builder.offsets[layer.other]
+    step["kh"], step["kw"] = window.size
+    step["stride_y"], step["stride_x"] = window.stride
+    step["dilation_y"] = step["dilation_x"] = 1
+    step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
+    step["low"], step["high"] = layer.low, layer.high
+    h, w, c = layer.out_shape
+    blocks = round_up(c, layout.block(c)) // layout.block(c)
+    pieces = {"max_pool": blocks * h, "average_pool": blocks * h, "flatten": layer.shape[0] * layer.shape[1],
+              "softmax": h * w * layout.lanes}.get(layer.op, layout.size(layer.out_shape) // LANES)
+    step["tiles"] = blocks if layer.op.endswith("pool") else pieces
+    _split_tasks(step, pieces, choice.cycles)
+    return 0
+
+
+def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> int:
+    """A step between the user's array and a layout; gives its number."""
+    step = builder.new_step(kernel, shape, shape)
+    step["x_at" if kernel == Kernel.EXPORT else "out_at"] = at
+    _split_tasks(step, shape[0], 2.0 * builder.layout.size(shape))
+    return len(builder.steps) - 1
+
+
+def _facts(layer: Layer, choice: Choice, bytes_: int) -> LayerFacts:
+    density, nominal, kept, executed = None, 0, 0, 0
+    if layer.kernel is not None:
+        pixels = layer.out_shape[0] * layer.out_shape[1]
+        existing = topology.of_layer(layer).kept
+        density = float(existing.sum() / layer.kernel.size)
+        nominal, kept = layer.kernel.size * pixels, int(existing.sum()) * pixels
+        executed = executed_macs(layer)
+    return LayerFacts("+".join(layer.nodes), layer.op, layer.shape, layer.out_shape, choice.entry.name, choice.why, density,
+                      nominal, kept, executed, choice.computed_macs, choice.cycles, bytes_)
+
+
+def _lifetimes(spec: ModelSpec, layers: list[Layer], shapes: dict[str, Shape], layout: Layout) -> list[Lifetime]:
+    first = {i.name: 0 for i in spec.inputs} | {layer.output: n + 1 for n, layer in enumerate(layers)}
+    last = dict(first)
+    for n, layer in enumerate(layers):
+        for name in (layer.x, layer.other):
+            if name is not None:
+                last[name] = n + 1
+    last.update({name: len(layers) + 1 for name in spec.outputs})
+    return [Lifetime(name, layout.size(shapes[name]), first[name], last[name]) for name in first]
+
+
+Progress = Callable[[str], None]
+
+
+def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> Plan:
+    """Plan a validated model for one layout. O(weights); `progress`, if given, is told each layer's name."""
+    layers = to_layers(spec)
+    user_shapes = infer_shapes(spec)
+    shapes = {name: as_image(shape) for name, shape in user_shapes.items()}
+    offsets, arena_size = assign(_lifetimes(spec, layers, shapes, layout))
+    builder = _Builder(layout, offsets)
+
+    def border(kernel: Kernel, name: str) -> Border:
+        number = _border_step(builder, kernel, shapes[name], offsets[name])
+        return Border(name, user_shapes[name], number, int(np.prod(shapes[name])))
+
+    inputs = tuple(border(Kernel.IMPORT, i.name) for i in spec.inputs)
+    for layer in layers:
+        if progress is not None:
+            progress(layer.name)
+        choice = choose(layer, layout)
+        make = _conv_step if layer.op == "conv2d" else _other_step
+        builder.facts.append(_facts(layer, choice, make(builder, layer, choice)))
+    outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
+    nothing = np.zeros(LANES)
+    return Plan(layout, np.array(builder.steps, STEP), np.concatenate([*builder.weights, nothing.astype(np.float32)]),
+                np.concatenate([*builder.index, nothing.astype(np.int32)]), arena_size, inputs, outputs, tuple(builder.facts))

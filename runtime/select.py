@@ -1,0 +1,146 @@
+"""Chooses a kernel for each layer by a deterministic cost model, and says why."""
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime import topology
+from runtime.kernels.machine import LANES
+from runtime.kernels.registry import Entry, entries_for
+from runtime.kernels.step import Kernel
+from runtime.kernels.tiles import Tile
+from runtime.layout import Layout, round_up
+from runtime.pack import column_runs, valid_taps
+from runtime.spec import Layer
+
+TILE_OVERHEAD_CYCLES = 45.0         # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
+FAMILIES = {"max_pool": Kernel.MAX_POOL, "average_pool": Kernel.AVERAGE_POOL, "add": Kernel.ADD, "activate": Kernel.ACTIVATE,
+            "softmax": Kernel.SOFTMAX, "flatten": Kernel.FLATTEN}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A kernel with its predicted cost for one image group, and the same kernel's cost if no weight were missing."""
+
+    entry: Entry
+    cycles: float
+    dense_cycles: float
+    computed_macs: int
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen kernel of a layer, all candidates with their predicted cycles, and the reason in words."""
+
+    entry: Entry
+    cycles: float
+    computed_macs: int
+    why: str
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """How often each rectangle of taps is executed: output rows by their taps, and column runs."""
+
+    row_taps: np.ndarray        # i32[kinds, 2]
+    row_counts: np.ndarray      # how many output rows see them
+    runs: np.ndarray            # as in Packed
+
+    @classmethod
+    def of(cls, layer: Layer) -> "Geometry":
+        """Geometry of a convolution layer. O(output rows + columns)."""
+        window = layer.window
+        taps = valid_taps(layer.out_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0])
+        kinds, counts = np.unique(taps, axis=0, return_counts=True)
+        return cls(kinds, counts, column_runs(layer))
+
+    def sum(self, per_tap: np.ndarray, pixel_cost: list[float]) -> float:
+        """Sum over rows and runs of (taps in reach, weighted by per_tap[kh, kw]) times the run's pixel cost."""
+        total = 0.0
+        for (y0, y1), count in zip(self.row_taps, self.row_counts, strict=True):
+            for (_, _, x0, x1), cost in zip(self.runs, pixel_cost, strict=True):
+                total += int(count) * float(per_tap[y0:y1, x0:x1].sum()) * cost
+        return total
+
+    def pixels(self) -> list[float]:
+        """Pixels of each run."""
+        return [float(count) for _, count, _, _ in self.runs]
+
+
+def executed_macs(layer: Layer) -> int:
+    """Multiply-adds of one image with existing weights only and without taps in the padding."""
+    per_tap = topology.of_layer(layer).kept.sum((2, 3))
+    geometry = Geometry.of(layer)
+    return round(geometry.sum(per_tap, geometry.pixels()))
+
+
+def _tile_cost(geometry: Geometry, tiles: int, tile: Tile) -> float:
+    calls = sum(sum(_split(int(count), tile)) for _, count, _, _ in geometry.runs)
+    return float(geometry.row_counts.sum()) * calls * tiles * TILE_OVERHEAD_CYCLES
+
+
+def _split(pixels: int, tile: Tile) -> tuple[int, int, int]:
+    wide, rest = divmod(pixels, tile.wide)
+    return wide, *divmod(rest, tile.middle)
+
+
+def _candidate(layer: Layer, entry: Entry, tile_channels: int) -> Candidate:
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    rows = topology.of_layer(layer).rows(tile_channels)
+    geometry, tiles = Geometry.of(layer), rows.shape[0]
+    costs = [entry.tile.cycles_for(int(count)) for _, count, _, _ in geometry.runs]
+    per_tap, full = rows.sum((0, 3)), np.full(rows.shape[1:3], tiles * rows.shape[3])
+    overhead = _tile_cost(geometry, tiles, entry.tile)
+    return Candidate(entry, geometry.sum(per_tap, costs) + overhead, geometry.sum(full, costs) + overhead,
+                     round(geometry.sum(per_tap, geometry.pixels())) * tile_channels)
+
+
+def tile_channels(entry: Entry) -> int:
+    """Output channels of a convolution kernel's tile."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    return entry.tile.outputs * (1 if entry.kernel == Kernel.CONV_IMAGES else LANES)
+
+
+def is_depthwise(layer: Layer) -> bool:
+    """Whether every output channel reads just the input channel of its own number."""
+    return layer.groups > 1 and layer.groups == layer.shape[2] == layer.out_shape[2]
+
+
+def _choose_conv(layer: Layer, layout: Layout) -> Choice:
+    kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
+    storage = round_up(layer.out_shape[2], layout.block(layer.out_shape[2]))
+    fitting = [e for e in entries_for(kernel, layout.name)
+               if layout.block(layer.out_shape[2]) % tile_channels(e) == 0 and storage % tile_channels(e) == 0]
+    candidates = tuple(_candidate(layer, e, tile_channels(e)) for e in fitting)
+    best = min(candidates, key=lambda c: c.cycles)
+    return Choice(best.entry, best.cycles, best.computed_macs, _reason(layer, best, candidates), candidates)
+
+
+def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) -> str:
+    density = topology.of_layer(layer).density
+    gain = best.dense_cycles / max(best.cycles, 1.0)
+    rest = ", ".join(f"{c.entry.name.split('_')[4]} {c.cycles:,.0f}" for c in candidates if c is not best)
+    tail = f"; {rest} cycles with other tiles" if rest else ""
+    if density == 1.0:
+        return f"no weight is missing: dense, {best.cycles:,.0f} cycles predicted{tail}"
+    if gain < 1.05:
+        return (f"density {density:.3f}, but the kept weights of {best.computed_macs:,} multiply-adds are scattered over the "
+                f"output tiles: sparse gains only {gain:.2f}x, {best.cycles:,.0f} cycles predicted{tail}")
+    return f"density {density:.3f}: {best.cycles:,.0f} cycles predicted, {gain:.1f}x fewer than dense{tail}"
+
+
+def choose(layer: Layer, layout: Layout) -> Choice:
+    """The kernel for one layer in one layout. Deterministic; depends neither on threads nor on timing. O(weights)."""
+    if layer.op != "conv2d":
+        family = FAMILIES[layer.op]
+        entry = entries_for(family, layout.name)[0]
+        size = layout.size(layer.out_shape) * layer.window.size[0] * layer.window.size[1]
+        return Choice(entry, size / LANES, 0, "the only kernel for this operator")
+    if is_depthwise(layer) and layout.lanes == 1:
+        entry = entries_for(Kernel.DEPTHWISE, layout.name)[0]
+        h, w, _ = layer.out_shape
+        taps = layer.window.size[0] * layer.window.size[1]
+        vectors = layout.size(layer.out_shape) / LANES
+        return Choice(entry, vectors * (taps + TILE_OVERHEAD_CYCLES / 8), layer.out_shape[2] * h * w * taps,
+                      "depthwise: one input channel for each output channel, channels in the lanes")
+    return _choose_conv(layer, layout)

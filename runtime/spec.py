@@ -1,0 +1,162 @@
+"""From a model file's graph to the layers that the runtime executes: fused, with shapes and padding resolved."""
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, infer_shapes
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Where a sliding window looks: size, stride, dilation, pixels of padding at top and left."""
+
+    size: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
+    pad_top: int = 0
+    pad_left: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One layer to execute: a node of the graph together with the nodes fused into it.
+
+    Parameters
+    ----------
+    op : "conv2d", "max_pool", "average_pool", "add", "activate", "softmax" or "flatten"
+    nodes : names of the graph's nodes that it stands for
+    x, output : names of the tensors read and written
+    other : a second input (add), or the tensor added before the activation (conv2d), or None
+    shape, out_shape : (h, w, c) of x and of the output
+    kernel : f32[kh, kw, c_in / groups, c_out] or None;  mask : bool of that shape, None where every weight exists
+    low, high : the activation as limits; -inf and inf where there is none
+    """
+
+    op: str
+    nodes: tuple[str, ...]
+    x: str
+    output: str
+    shape: Shape
+    out_shape: Shape
+    window: Window = Window((1, 1))
+    other: str | None = None
+    kernel: np.ndarray | None = None
+    mask: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    groups: int = 1
+    low: float = -np.inf
+    high: float = np.inf
+
+    @property
+    def name(self) -> str:
+        """The first fused node's name."""
+        return self.nodes[0]
+
+
+def as_image(shape: tuple[int, ...]) -> Shape:
+    """(h, w, c) of one example's shape; a list of features is one pixel."""
+    return shape if len(shape) == 3 else (1, 1, shape[0])
+
+
+def _window(node: Node, shape: Shape, out: Shape, size: tuple[int, int]) -> Window:
+    stride = tuple(node.attrs.get("stride", (1, 1)))
+    dilation = tuple(node.attrs.get("dilation", (1, 1)))
+    padding = node.attrs.get("padding", "valid")
+    if padding == "valid":
+        top = left = 0
+    elif padding == "same":                      # TensorFlow's rule: the odd pixel comes at the end
+        top, left = (max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i]) // 2 for i in (0, 1))
+    else:
+        (top, _), (left, _) = padding
+    return Window(size, stride, dilation, top, left)
+
+
+def _conv(node: Node, shape: Shape, out: Shape) -> Layer:
+    stored = node.tensors["kernel"]
+    masked = isinstance(stored, MaskedKernel)
+    kernel = stored.dense() if masked else stored
+    mask = stored.expanded_mask() if masked and stored.density < 1 else None
+    if node.op == "dense":
+        kernel = kernel.reshape(shape[0], shape[1], -1, kernel.shape[-1])
+    return Layer("conv2d", (node.name,), node.inputs[0], node.output, shape, out, kernel=kernel, mask=mask,
+                 window=_window(node, shape, out, kernel.shape[:2]), bias=node.tensors.get("bias"),
+                 groups=node.attrs.get("groups", 1))
+
+
+def to_layer(node: Node, shape: Shape, out: Shape) -> Layer:
+    """The layer of one node alone."""
+    ends = (node.name,), node.inputs[0], node.output, shape, out
+    match node.op:
+        case "conv2d" | "dense":
+            return _conv(node, shape, out)
+        case "max_pool" | "average_pool":
+            return Layer(node.op, *ends, window=_window(node, shape, out, tuple(node.attrs["size"])))
+        case "global_average_pool":
+            return Layer("average_pool", *ends, window=Window(shape[:2]))
+        case "relu":
+            return Layer("activate", *ends, low=0.0)
+        case "add":
+            return Layer("add", *ends, other=node.inputs[1])
+        case _:
+            return Layer(node.op, *ends)         # softmax, flatten; validation let no other name pass
+
+
+def _readers(layers: list[Layer], outputs: tuple[str, ...]) -> dict[str, int]:
+    count = dict.fromkeys(outputs, 2)            # an output must stay visible: never fused away
+    for layer in layers:
+        for name in (layer.x, layer.other):
+            if name is not None:
+                count[name] = count.get(name, 0) + 1
+    return count
+
+
+def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
+    if first.op == "flatten" and second.op == "conv2d" and second.window.size == (1, 1) and second.kernel is not None:
+        h, w, c = first.shape
+        window = replace(second.window, size=(h, w))
+        mask = None if second.mask is None else second.mask.reshape(h, w, c, -1)
+        return replace(second, nodes=first.nodes + second.nodes, x=first.x, shape=first.shape, window=window,
+                       kernel=second.kernel.reshape(h, w, c, -1), mask=mask)
+    return None
+
+
+def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """`first` with `second` folded in, or None where that isn't possible."""
+    plain = first.low == -np.inf and first.high == np.inf
+    if second.op == "activate" and second.x == first.output and first.op in ("conv2d", "add", "max_pool", "average_pool"):
+        return replace(first, nodes=first.nodes + second.nodes, output=second.output,
+                       low=max(first.low, second.low), high=min(first.high, second.high))
+    if second.op == "add" and first.op == "conv2d" and plain and first.other is None:
+        other = second.other if second.x == first.output else second.x
+        if other in made_before and other != first.output:
+            return replace(first, nodes=first.nodes + second.nodes, output=second.output, other=other)
+    return None
+
+
+def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> list[Layer]:
+    """Fold activations, residual sums and flattening into their neighbours, as long as no value that others read is lost."""
+    changed = True
+    while changed:
+        changed = False
+        readers = _readers(layers, outputs)
+        position = {layer.output: i for i, layer in enumerate(layers)}
+        for i, first in enumerate(layers):
+            if readers.get(first.output) != 1:
+                continue
+            j = next(j for j, layer in enumerate(layers) if first.output in (layer.x, layer.other))
+            made_before = {n for n, at in position.items() if at < i} | set(inputs)
+            merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before)
+            if merged is not None:
+                layers = [*layers[:i], merged, *layers[i + 1:j], *layers[j + 1:]]
+                changed = True
+                break
+    return layers
+
+
+def to_layers(spec: ModelSpec) -> list[Layer]:
+    """The layers of a validated model in execution order. O(nodes^2) in the fusing, nothing in the weights."""
+    shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
+    layers = [to_layer(node, shapes[node.inputs[0]], shapes[node.output]) for node in spec.nodes]
+    return fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs)
