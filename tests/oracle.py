@@ -1,8 +1,8 @@
 """The definition of every operator: plain loops in float64, NumPy only, and nothing of ours is imported.
 
-Activations are NHWC, kernels HWIO. `iy, ix` is an input pixel, `oy, ox` an output pixel, `ky, kx` a tap; `b`, `ci` and `co` are
-slices over the batch and over the channels of one group, whose sum is a matrix product. `tests/meta/test_oracle.py` checks
-these loops against fully scalar ones, against SciPy and against numbers worked out by hand.
+Activations are NHWC, kernels HWIO. `iy, ix` is an input pixel, `oy, ox` an output pixel, `ky, kx` a tap; `b`, `ci`
+and `co` are slices over the batch and over the channels of one group, whose sum is a matrix product.
+`tests/meta/test_oracle.py` checks these loops against scalar ones, SciPy and numbers worked out by hand.
 """
 
 import numpy as np

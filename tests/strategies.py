@@ -1,7 +1,7 @@
-"""Hypothesis strategies: they draw structure (sizes, strides, padding, density, a seed), and the seed makes the numbers.
+"""Hypothesis strategies: they draw structure (sizes, padding, density, a seed), and the seed makes the numbers.
 
-Each case is a frozen value that prints as its own reproduction. `case.x()` and its siblings make the arrays: integer-valued
-by default, small enough that every sum of the operators is exact in float32, or real-valued with `exact=False`.
+Each case is a frozen value that prints as its own reproduction. `case.x()` and its siblings make the arrays:
+integer-valued by default, so small that every sum of the operators is exact in float32, or real with `exact=False`.
 """
 
 from dataclasses import dataclass
@@ -13,6 +13,9 @@ from tests import oracle
 
 seeds = st.integers(0, 2**16)
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))
+kernel_sizes = st.one_of(st.just((3, 3)), st.tuples(st.integers(1, 5), st.integers(1, 5)))
+undilated = st.just((1, 1))
+small_dilations = st.one_of(undilated, pairs)
 
 
 def numbers(seed, role, shape, dtype=np.float32, exact=True):
@@ -27,7 +30,7 @@ def numbers(seed, role, shape, dtype=np.float32, exact=True):
 
 @st.composite
 def paddings(draw, kernel_hw, dilation=(1, 1), inside=False):
-    """"same", "valid" or explicit; explicit pads may hold a whole window, unless `inside`: then every window meets a pixel."""
+    """A name, or explicit pads, which may hold a whole window unless `inside`: then each window meets a pixel."""
     kind = draw(st.sampled_from(["same", "valid", "explicit"]))
     if kind != "explicit":
         return kind
@@ -90,21 +93,17 @@ class ConvCase:
         return numbers(self.seed, "dy", (self.n, *self.output_hw, self.c_out), dtype, exact)
 
 
-def _window(draw, kernel_hws, inside=False, dilations=st.just((1, 1))):
+def _window(draw, kernel_hws, dilations=undilated, inside=False):
     """kernel_hw, stride, padding, dilation, size_hw that go together."""
     kernel_hw, stride, dilation = draw(kernel_hws), draw(pairs), draw(dilations)
     padding = draw(paddings(kernel_hw, dilation, inside))
     return kernel_hw, stride, padding, dilation, draw(image_sizes(kernel_hw, stride, padding, dilation))
 
 
-kernel_sizes = st.one_of(st.just((3, 3)), st.tuples(st.integers(1, 5), st.integers(1, 5)))
-small_dilations = st.one_of(st.just((1, 1)), st.tuples(st.integers(1, 3), st.integers(1, 3)))
-
-
 @st.composite
 def conv_cases(draw, max_channels=6, max_groups=3):
     """Convolutions of every kind: strides, paddings, dilations, groups (depthwise too), one-pixel images."""
-    kernel_hw, stride, padding, dilation, size_hw = _window(draw, kernel_sizes, dilations=small_dilations)
+    kernel_hw, stride, padding, dilation, size_hw = _window(draw, kernel_sizes, small_dilations)
     groups = draw(st.integers(1, max_groups))
     return ConvCase(
         n=draw(st.integers(1, 3)),
@@ -147,8 +146,10 @@ class LhcCase(ConvCase):
         """Eighths, on both sides of the slope's window |score| < 1 and on its edge: exact in every dtype."""
         rng = np.random.default_rng([self.seed, *b"scores"])
         if self.kind == "rigid":
-            levels = rng.integers(-2, 3, self.scores_shape) if self.ties else rng.integers(-24, 25, self.scores_shape) / 8
-            return levels.astype(dtype)
+            eighths = (
+                8 * rng.integers(-2, 3, self.scores_shape) if self.ties else rng.integers(-24, 25, self.scores_shape)
+            )
+            return (eighths / 8).astype(dtype)
         size = rng.choice([0.125, 0.5, 0.875, 1.0, 1.125, 2.0], self.scores_shape)
         off = -rng.choice([0.0, 0.125, 0.5, 0.875, 1.0, 1.125, 2.0], self.scores_shape)
         return np.where(rng.random(self.scores_shape) < self.density, size, off).astype(dtype)
@@ -170,11 +171,11 @@ densities = st.sampled_from([0.0, 0.05, 0.12, 0.3, 0.5, 0.9, 1.0])
 
 
 @st.composite
-def lhc_cases(draw, max_channels=7, kinds=("free", "rigid"), enabled=("all", "some", "none"), dilations=small_dilations):
+def lhc_cases(draw, max_channels=7, kinds=("free", "rigid"), enabled=("all", "some", "none")):
     """LHC layers: groups that need not divide the channels, empty and full masks, channels that run dense."""
     kind = draw(st.sampled_from(kinds))
     kernel_hws = st.just((3, 3)) if kind == "rigid" else kernel_sizes
-    kernel_hw, stride, padding, dilation, size_hw = _window(draw, kernel_hws, dilations=dilations)
+    kernel_hw, stride, padding, dilation, size_hw = _window(draw, kernel_hws, small_dilations)
     c_in, c_out = draw(st.integers(1, max_channels)), draw(st.integers(1, max_channels))
     return LhcCase(
         n=draw(st.integers(1, 2)),

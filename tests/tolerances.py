@@ -25,13 +25,13 @@ def gamma(k, dtype):
 
 
 def assert_exact(got, want, dtype=None):
-    """Every number equal (NaN is equal to nothing, -0 to 0), shapes equal, and got's dtype is `dtype` or else want's."""
+    """Every number equal (NaN equals nothing, -0 equals 0), shapes equal, got's dtype is `dtype` or else want's."""
     got, want = _comparable(got, want, dtype)
     wrong = ~(got == want)
     if wrong.any():
         at = _first(wrong)
         raise AssertionError(
-            f"{int(wrong.sum())} of {got.size} differ, first at {at}: got {got[at]!r}, want {want[at]!r}, expected equal"
+            f"{int(wrong.sum())} of {got.size} differ, first at {at}: got {got[at]!r}, want {want[at]!r}"
         )
 
 
@@ -39,8 +39,8 @@ def assert_identical(got, want):
     """The same bits, shape and dtype: NaN is equal to the same NaN, -0 is not 0."""
     got, want = np.asarray(got), np.asarray(want)
     _comparable(got, want, None)
-    bits_got, bits_want = (np.ascontiguousarray(a).reshape(-1).view(np.uint8).reshape(a.size, -1) for a in (got, want))
-    wrong = (bits_got != bits_want).any(axis=1).reshape(got.shape) if got.size else np.zeros(got.shape, dtype=bool)
+    bits_got, bits_want = (np.frombuffer(a.tobytes(), np.uint8).reshape(*a.shape, a.itemsize) for a in (got, want))
+    wrong = (bits_got != bits_want).any(axis=-1)
     if wrong.any():
         at = _first(wrong)
         raise AssertionError(
@@ -63,7 +63,8 @@ def assert_within(got, want, bound, dtype=None):
         wrong = ~(error <= bound)
     if wrong.any():
         with np.errstate(invalid="ignore", divide="ignore"):
-            excess = np.where(wrong, np.where(np.isnan(error), np.inf, error / np.maximum(bound, np.finfo(float).tiny)), -1)
+            ratio = np.where(np.isnan(error), np.inf, error / np.maximum(bound, np.finfo(float).tiny))
+        excess = np.where(wrong, ratio, -1.0)
         at = tuple(int(i) for i in np.unravel_index(np.argmax(excess), excess.shape))
         raise AssertionError(
             f"{int(wrong.sum())} of {got.size} out of bounds, worst at {at}: "
@@ -72,7 +73,7 @@ def assert_within(got, want, bound, dtype=None):
 
 
 def assert_adjoint(y, dy, x, dx, bound=0.0):
-    """<y, dy> == <x, dx> within `bound`: dx is the linear map's transpose applied to dy. Exact for integer-valued arrays."""
+    """<y, dy> == <x, dx> within `bound`: the transpose of a linear map. Exact for integer-valued arrays."""
     if np.shape(y) != np.shape(dy) or np.shape(x) != np.shape(dx):
         raise AssertionError(f"shapes: y {np.shape(y)} and dy {np.shape(dy)}, x {np.shape(x)} and dx {np.shape(dx)}")
     out, back = (float((oracle.f64(a) * oracle.f64(b)).sum()) for a, b in ((y, dy), (x, dx)))
@@ -101,7 +102,7 @@ def _first(wrong):
 def sum_bound(magnitude, k, dtype):
     """For sums of k products whose absolute values sum to `magnitude` (float64, itself rounded).
 
-    Both sides round: the result in `dtype`, the oracle in float64; a product may also underflow (or be flushed to zero).
+    Both sides round: the result in `dtype`, the oracle in float64; a product may underflow, or be flushed to zero.
     """
     relative = gamma(k, dtype) + 2 * gamma(k + 1, np.float64)
     return relative * oracle.f64(magnitude) + k * float(np.finfo(dtype).tiny)
