@@ -52,12 +52,12 @@ def test_usage_error_of_argparse_passes() -> None:
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("raise errors.LhcError('net: expected a file, got none. Name one.')", "net: expected a file, got none. Name one."),
+        ("raise errors.LhcError('net: expected a file. Name one.')", "net: expected a file. Name one."),
         ("raise errors.InputError('first line\\nsecond line')", "first line second line"),
         ("open('no/such/file')", "no/such/file: No such file or directory"),
         ("raise OSError('only a text')", "only a text"),
     ],
-)  # fmt: skip
+)
 def test_failure_of_the_user_is_one_line(body: str, message: str) -> None:
     assert outcome(body) == (2, "", f"lhc-test: error: {message}\n")
 

@@ -1,0 +1,1 @@
+"""Kernels: flat arrays and integers in, numbers out. Nothing here knows of files or graphs."""
