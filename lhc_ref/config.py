@@ -1,0 +1,142 @@
+"""What a training run is told: one frozen value, from a TOML file and flags, stored with the run."""
+
+import difflib
+import json
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lhc_ref.errors import ConfigError
+from lhc_ref.schedule import DECAYS
+
+CONVOLUTIONS = ("standard", "lhc-free", "lhc-rigid")
+DTYPES = ("float32", "float64")
+
+
+def _option(default: Any, text: str) -> Any:
+    """A field with its help text, which the command line shows."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run; the same configuration gives the same weights, bit for bit, on one machine and thread count.
+
+    Each field is a key of the TOML file and, with dashes, a flag of `lhc-ref train`; its help text says what it means.
+
+    Raises
+    ------
+    ConfigError : a value of the wrong type or out of range.
+    """
+
+    data: str = _option("digits", "digits, or an .npz file with x [n, h, w, c] and y [n]")
+    model: str = _option("digits-cnn", "the net: digits-cnn or golden")
+    conv: str = _option("lhc-free", f"its convolutions: {', '.join(CONVOLUTIONS)}")
+    target_density: float = _option(0.12, "share of the weights that LHC layers shall keep")
+    groups: tuple[int, int] = _option((16, 16), "adjacent input, output channels that share one pattern")
+    seed: int = _option(0, "of initial weights, enabled channels, batches and augmentation")
+    epochs_coarse: int = _option(24, "epochs that learn weights and masks")
+    epochs_fine: int = _option(16, "epochs that learn weights under frozen masks")
+    enable_epochs: int = _option(6, "warm-up: epochs until every channel uses its mask")
+    ramp_epochs: int = _option(6, "epochs until the density regularizer has its full strength")
+    strength: float = _option(4.0, "that full strength, in units of s0")
+    batch: int = _option(64, "images a step")
+    lr: float = _option(0.1, "learning rate of the coarse stage")
+    lr_fine: float = _option(0.02, "learning rate of the fine stage")
+    decay: str = _option("cosine", f"how the rate falls within a stage: {', '.join(DECAYS)}")
+    momentum: float = _option(0.9, "Nesterov momentum")
+    stop: int = _option(0, "end a stage after this many epochs without a better validation accuracy; 0: never")
+    shift: int = _option(1, "augmentation: shift by up to this many pixels")
+    dtype: str = _option("float32", f"of weights and arithmetic: {', '.join(DTYPES)}")
+    checkpoint_steps: int = _option(0, "also save after every this many steps; 0: only after each epoch")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name), f.default))
+        self._need("conv", self.conv in CONVOLUTIONS, f"one of {', '.join(CONVOLUTIONS)}")
+        self._need("decay", self.decay in DECAYS, f"one of {', '.join(DECAYS)}")
+        self._need("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}")
+        self._need("target_density", 0 < self.target_density <= 1, "a share above 0 and at most 1")
+        self._need("groups", min(self.groups) >= 1, "two integers of at least 1, as in 16,16")
+        self._need("momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+        for name in (
+            "seed",
+            "epochs_fine",
+            "enable_epochs",
+            "ramp_epochs",
+            "strength",
+            "stop",
+            "shift",
+            "checkpoint_steps",
+        ):
+            self._need(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("epochs_coarse", "batch"):
+            self._need(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr", "lr_fine"):
+            self._need(name, getattr(self, name) > 0, "a number above 0")
+        if self.conv != "standard":
+            # Why: the coarse stage's result is the best epoch among those with all channels enabled.
+            self._need("epochs_coarse", self.epochs_coarse > self.enable_epochs, "more than enable_epochs")
+
+    def _need(self, name: str, ok: bool, expected: str) -> None:
+        if not ok:
+            raise ConfigError(
+                f"{name}: expected {expected}, got {getattr(self, name)!r}. Change it in the flags or file."
+            )
+
+
+def _typed(name: str, value: Any, default: Any) -> Any:
+    """`value` as the type of the field's default; a TOML file may hold anything."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple) and len(value) == len(default):
+            return tuple(_typed(name, v, d) for v, d in zip(value, default, strict=True))
+        raise ConfigError(f"{name}: expected {len(default)} integers, got {value!r}. Write them as [16, 16].")
+    if isinstance(default, str) and isinstance(value, str):
+        return value
+    if isinstance(default, float) and number:
+        return float(value)
+    if isinstance(default, int) and number and isinstance(value, int):
+        return value
+    kind = {str: "text", float: "a finite number", int: "an integer"}[type(default)]
+    raise ConfigError(f"{name}: expected {kind}, got {value!r}. Change it in the flags or file.")
+
+
+def resolve(values: Mapping[str, Any]) -> TrainConfig:
+    """A configuration from some of its fields, the rest at their defaults.
+
+    Raises
+    ------
+    ConfigError : a key that is no field, with the closest one named; or as `TrainConfig`.
+    """
+    names = [f.name for f in fields(TrainConfig)]
+    for key in values:
+        if key not in names:
+            close = difflib.get_close_matches(key, names, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else f"Known are {', '.join(names)}."
+            raise ConfigError(f"configuration: expected known keys, got {key!r}. {hint}")
+    return TrainConfig(**values)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys and values of a TOML file.
+
+    Raises
+    ------
+    ConfigError : not readable, or not TOML.
+    """
+    try:
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise ConfigError(f"{path}: expected a readable file, got {e.strerror or e}. Check the path.") from e
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path}: expected a TOML file, got {e}. Write lines like `seed = 0`.") from e
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The configuration as a TOML file that `read_toml` and `resolve` turn back into it."""
+    # Why: JSON's texts, numbers and lists are TOML's.
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in asdict(config).items())

@@ -1,0 +1,37 @@
+"""Which epoch a stage goes on from."""
+
+from typing import Any
+
+from lhc_ref.config import TrainConfig
+
+DENSITY_SLACK = 1.1
+
+Record = dict[str, Any]
+"""What was measured after an epoch: a line of the log."""
+
+
+def density_limit(config: TrainConfig) -> float:
+    """The largest density of the coarse stage's result: 1.1 times the target."""
+    return DENSITY_SLACK * config.target_density
+
+
+def qualifies(record: Record, config: TrainConfig) -> bool:
+    """Whether an epoch may be the coarse stage's result: every channel enabled, density at most 1.1 times the target."""
+    return record["all_enabled"] and _excess(record, config) == 0.0
+
+
+def merit(record: Record, config: TrainConfig) -> tuple[bool, float, float, float]:
+    """What makes one epoch a better result than another: it qualifies, or is closer to it; then it validates better."""
+    return (
+        record["all_enabled"],
+        -_excess(record, config),
+        record["validation_accuracy"],
+        -record["validation_loss"],
+    )
+
+
+def _excess(record: Record, config: TrainConfig) -> float:
+    """How far an epoch's density is above the limit; a net without LHC layers has none to keep to."""
+    if config.conv == "standard":
+        return 0.0
+    return max(0.0, record["density"] - density_limit(config))
