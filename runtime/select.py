@@ -75,13 +75,8 @@ def executed_macs(layer: Layer) -> int:
 
 
 def _tile_cost(geometry: Geometry, tiles: int, tile: Tile) -> float:
-    calls = sum(sum(_split(int(count), tile)) for _, count, _, _ in geometry.runs)
+    calls = sum(sum(tile.split(int(count))) for _, count, _, _ in geometry.runs)
     return float(geometry.row_counts.sum()) * calls * tiles * TILE_OVERHEAD_CYCLES
-
-
-def _split(pixels: int, tile: Tile) -> tuple[int, int, int]:
-    wide, rest = divmod(pixels, tile.wide)
-    return wide, *divmod(rest, tile.middle)
 
 
 def _candidate(layer: Layer, entry: Entry, tile_channels: int) -> Candidate:

@@ -35,7 +35,7 @@ def _quota_cores() -> float:
 def available_cores() -> int:
     """Cores this process may use: affinity and CPU quota respected, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, math.ceil(_quota_cores())))
+    return max(1, math.ceil(min(cores, _quota_cores())))
 
 
 def resolve(threads: int | None) -> int:

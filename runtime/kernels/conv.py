@@ -4,10 +4,10 @@ A *row* is one kept (tap, input channel) of a tile of output channels. The rows 
 (ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that fall in
 the padding are not executed. `starts` holds, for each output tile and tap, where its rows begin.
 """
-from runtime.kernels.options import kernel
-from runtime.kernels.vector import add_tile, bias_tile, clamp_tile, fma_rows, load_tile, marker, store_tile
+from numba import literal_unroll
 
-ONE = marker(1)
+from runtime.kernels.options import kernel
+from runtime.kernels.vector import add_tile, bias_tile, clamp_tile, fma_rows, load_tile, store_tile
 
 
 @kernel
@@ -27,10 +27,10 @@ def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, 
 
 
 @kernel
-def conv(kind, outputs, wide, middle, step, task, base, arena, weights, index):
+def conv(kind, outputs, sizes, step, task, base, arena, weights, index):
     """The part of one layer and image group that belongs to a task: some output rows of some output tiles.
 
-    Tiles of `wide` pixels, then of `middle`, then of one, cover each run of output columns that see the same taps.
+    Each run of output columns that see the same taps is covered by tiles of the pixel numbers in `sizes`, largest first.
     """
     oh, ow, kw, dy = step["oh"], step["ow"], step["kw"], step["dilation_y"]
     tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
@@ -53,20 +53,11 @@ def conv(kind, outputs, wide, middle, step, task, base, arena, weights, index):
                 else:
                     segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
                 end = ox + count
-                while ox < end:
-                    x_at = x_row + (ox * step["stride_x"] - step["pad_left"]) * step["x_pixel"]
-                    out_at = tile_at + ox * step["out_pixel"]
-                    residual_at = base + step["residual_at"] + out_at if step["residual_at"] >= 0 else -1
-                    out_at += base + step["out_at"]
-                    if end - ox >= len(wide):
-                        conv_tile(kind, wide, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
+                for pixels in literal_unroll(sizes):
+                    while end - ox >= len(pixels):
+                        x_at = x_row + (ox * step["stride_x"] - step["pad_left"]) * step["x_pixel"]
+                        out_at = base + step["out_at"] + tile_at + ox * step["out_pixel"]
+                        residual_at = out_at + step["residual_at"] - step["out_at"] if step["residual_at"] >= 0 else -1
+                        conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
                                   first_tap, last_tap, segments)
-                        ox += len(wide)
-                    elif end - ox >= len(middle):
-                        conv_tile(kind, middle, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
-                                  first_tap, last_tap, segments)
-                        ox += len(middle)
-                    else:
-                        conv_tile(kind, ONE, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
-                                  first_tap, last_tap, segments)
-                        ox += 1
+                        ox += len(pixels)

@@ -18,9 +18,10 @@ CONV_IMAGES, CONV_CHANNELS, CONV_DEPTHWISE = int(Kernel.CONV_IMAGES), int(Kernel
 MAX_POOL, AVERAGE_POOL, ADD, ACTIVATE = int(Kernel.MAX_POOL), int(Kernel.AVERAGE_POOL), int(Kernel.ADD), int(Kernel.ACTIVATE)
 
 _IMAGES, _CHANNELS = tiles.images_tiles(), tiles.channels_tiles()
-I0, I1, I2 = (tuple(map(marker, (t.outputs, t.wide, t.middle))) for t in (_IMAGES[0], _IMAGES[-2], _IMAGES[-1]))
-C0, C1 = (tuple(map(marker, (t.outputs, t.wide, t.middle))) for t in _CHANNELS)
-ONES = marker(1)
+I0, I1, I2 = (marker(t.outputs) for t in (_IMAGES[0], _IMAGES[-2], _IMAGES[-1]))
+I0_SIZES, I1_SIZES, I2_SIZES = (tuple(map(marker, t.pixels)) for t in (_IMAGES[0], _IMAGES[-2], _IMAGES[-1]))
+C0, C1 = (marker(t.outputs) for t in _CHANNELS)
+C0_SIZES, C1_SIZES = (tuple(map(marker, t.pixels)) for t in _CHANNELS)
 
 COUNTER_STRIDE = 16                     # int64 values: two cache lines apart
 
@@ -30,19 +31,19 @@ def run_convolution(step, task, base, arena, weights, index):
     """One task of a convolution: picks the compiled kernel for the layer's tile."""
     outputs = step["tile_outputs"]
     if step["kernel"] == CONV_IMAGES:
-        if outputs == len(I0[0]):
-            conv(IMAGES, I0[0], I0[1], I0[2], step, task, base, arena, weights, index)
-        elif outputs == len(I1[0]):
-            conv(IMAGES, I1[0], I1[1], I1[2], step, task, base, arena, weights, index)
+        if outputs == len(I0):
+            conv(IMAGES, I0, I0_SIZES, step, task, base, arena, weights, index)
+        elif outputs == len(I1):
+            conv(IMAGES, I1, I1_SIZES, step, task, base, arena, weights, index)
         else:
-            conv(IMAGES, I2[0], I2[1], I2[2], step, task, base, arena, weights, index)
+            conv(IMAGES, I2, I2_SIZES, step, task, base, arena, weights, index)
     elif step["kernel"] == CONV_CHANNELS:
-        if outputs == len(C0[0]):
-            conv(CHANNELS, C0[0], C0[1], C0[2], step, task, base, arena, weights, index)
+        if outputs == len(C0):
+            conv(CHANNELS, C0, C0_SIZES, step, task, base, arena, weights, index)
         else:
-            conv(CHANNELS, C1[0], C1[1], C1[2], step, task, base, arena, weights, index)
+            conv(CHANNELS, C1, C1_SIZES, step, task, base, arena, weights, index)
     else:
-        conv(DEPTHWISE, C1[0], C1[1], C1[2], step, task, base, arena, weights, index)
+        conv(DEPTHWISE, C1, C1_SIZES, step, task, base, arena, weights, index)
 
 
 @kernel

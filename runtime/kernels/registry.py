@@ -17,12 +17,12 @@ class Entry:
 
 def _entries() -> tuple[Entry, ...]:
     both = ("images", "channels")
-    entries = [Entry(f"f32_conv2d_images_rows_{t.wide}x{t.outputs}__cpu", Kernel.CONV_IMAGES, ("images",), t)
+    entries = [Entry(f"f32_conv2d_images_rows_{t.name}__cpu", Kernel.CONV_IMAGES, ("images",), t)
                for t in images_tiles()]
-    entries += [Entry(f"f32_conv2d_channels_rows_{t.wide}x{t.outputs}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
+    entries += [Entry(f"f32_conv2d_channels_rows_{t.name}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
                 for t in channels_tiles()]
     narrow = channels_tiles()[-1]
-    entries.append(Entry(f"f32_depthwise_channels_full_{narrow.wide}x{narrow.outputs}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
+    entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
     for op, kernel in (("max_pool", Kernel.MAX_POOL), ("average_pool", Kernel.AVERAGE_POOL), ("add", Kernel.ADD),
                        ("activate", Kernel.ACTIVATE)):
         entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, both))

@@ -1,8 +1,8 @@
 """Register tiles of the convolution kernels, chosen by machine: data, measured, not rules.
 
-`outputs` counts output channels (images in the lanes) or vectors of output channels (channels in the lanes); `wide` and
-`middle` are the pixels of the two larger tiles, one pixel being the third. A tile needs outputs*wide accumulators, `wide`
-activations and one weight in registers.
+`outputs` counts output channels (images in the lanes) or vectors of output channels (channels in the lanes); a run of output
+columns is covered by tiles of `pixels` columns, the largest first. A tile needs outputs * pixels accumulators, as many activations
+as pixels (images) or one (channels), and one weight, all in registers.
 """
 from dataclasses import dataclass
 
@@ -11,30 +11,42 @@ from runtime.kernels.machine import MACHINE, Machine
 
 @dataclass(frozen=True)
 class Tile:
-    """One register tile shape with the cost of a row in processor cycles, for wide, middle and single tiles."""
+    """One register tile shape: its outputs, the numbers of pixels it comes in, and the processor cycles of a row for each."""
 
     outputs: int
-    wide: int
-    middle: int
-    cycles: tuple[float, float, float]
+    pixels: tuple[int, ...]
+    cycles: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if not 1 <= self.middle <= self.wide:
-            raise ValueError(f"tile: expected 1 <= middle <= wide, got {self.middle} and {self.wide}. Swap them.")
+        if list(self.pixels) != sorted(set(self.pixels), reverse=True) or self.pixels[-1:] != (1,):
+            raise ValueError(f"tile: expected falling numbers of pixels that end in 1, got {self.pixels}. Sort them.")
+        if len(self.cycles) != len(self.pixels):
+            raise ValueError(f"tile: expected {len(self.pixels)} costs, got {len(self.cycles)}. Give one for each number of pixels.")
 
-    def cycles_for(self, pixels: int) -> float:
-        """Cycles of one row over a run of pixels, covered greedily."""
-        wide, rest = divmod(pixels, self.wide)
-        middle, single = divmod(rest, self.middle)
-        return wide * self.cycles[0] + middle * self.cycles[1] + single * self.cycles[2]
+    @property
+    def name(self) -> str:
+        """Pixels x outputs of the largest tile."""
+        return f"{self.pixels[0]}x{self.outputs}"
+
+    def split(self, run: int) -> list[int]:
+        """How many tiles of each number of pixels cover a run of columns."""
+        counts = []
+        for size in self.pixels:
+            count, run = divmod(run, size)
+            counts.append(count)
+        return counts
+
+    def cycles_for(self, run: int) -> float:
+        """Cycles of one row over a run of columns."""
+        return sum(count * cost for count, cost in zip(self.split(run), self.cycles, strict=True))
 
 
 # Cycles of a row, from GFLOP/s of the bare tiles on an AVX-512 server core (two 512-bit multiply-adds a cycle).
-IMAGES_32 = (Tile(8, 3, 2, (12.3, 8.0, 5.2)), Tile(4, 6, 3, (12.1, 6.5, 4.5)), Tile(1, 12, 4, (16.0, 6.0, 4.0)))
-CHANNELS_32 = (Tile(2, 8, 3, (8.2, 4.6, 4.0)), Tile(1, 16, 4, (10.0, 4.0, 4.0)))
+IMAGES_32 = (Tile(8, (3, 2, 1), (12.2, 8.2, 5.2)), Tile(4, (6, 4, 2, 1), (12.2, 8.3, 5.0, 3.0)), Tile(1, (12, 4, 1), (16.0, 4.0, 1.6)))
+CHANNELS_32 = (Tile(2, (8, 4, 2, 1), (8.2, 4.8, 3.2, 2.6)), Tile(1, (16, 8, 4, 2, 1), (10.0, 5.3, 3.3, 2.3, 1.4)))
 # 16 registers: at most 12 accumulators.
-IMAGES_16 = (Tile(4, 3, 2, (6.2, 4.2, 4.0)), Tile(1, 8, 3, (8.0, 4.0, 4.0)))
-CHANNELS_16 = (Tile(2, 4, 2, (4.4, 4.0, 4.0)), Tile(1, 8, 3, (5.2, 4.0, 4.0)))
+IMAGES_16 = (Tile(4, (3, 2, 1), (6.2, 4.2, 3.0)), Tile(1, (8, 4, 1), (8.0, 4.0, 1.6)))
+CHANNELS_16 = (Tile(2, (4, 2, 1), (4.6, 3.0, 2.4)), Tile(1, (8, 4, 2, 1), (5.3, 3.3, 2.3, 1.4)))
 
 
 def images_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:

@@ -212,43 +212,65 @@ def store_tile(typing, tile, array, offset, stride, pixels, outputs):
 
 # --- multiply-add over kept rows -------------------------------------------------------------------------------------
 
+MIN_CHAINS = 8              # independent multiply-adds in flight: two a cycle, four cycles each
+
+
 def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
     """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in registers.
 
-    LLVM would unroll this loop and then run out of registers; an empty convergent instruction keeps it as it stands.
+    A small tile would wait for its own results: it runs several rows at once into tiles of their own, summed at the end.
     """
     def codegen(context, b, sig, args):
         _, tile, x, x_at, x_stride, rows, first, last, w, w_at, _, _ = args
         pixels, outputs = len(sig.args[10]), len(sig.args[11])
-        count, row_size = pixels * outputs, ir.Constant(I64, outputs * weight_lanes)
+        count = pixels * outputs
+        row_size = ir.Constant(I64, outputs * weight_lanes)
         x_base, w_base = at(context, b, sig.args[2], x, x_at), at(context, b, sig.args[8], w, w_at)
         rows_base = at(context, b, sig.args[5], rows, ir.Constant(I64, 0))
-        start, entry = unpack(b, tile, count), b.basic_block
-        loop, done = b.append_basic_block("rows"), b.append_basic_block("rows.done")
-        b.cbranch(b.icmp_signed("<", first, last), loop, done)
-        b.position_at_end(loop)
-        r, acc = b.phi(I64), [b.phi(VEC) for _ in range(count)]
-        keep_as_is = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
-        b.call(keep_as_is, [], attrs=("convergent", "nounwind"))
-        row = b.sext(b.load(b.gep(rows_base, [r])), I64)
-        w_row = b.gep(w_base, [b.mul(b.sub(r, first), row_size)])
-        new = body(b, acc, b.gep(x_base, [row]), x_stride, w_row, pixels, outputs)
-        following = b.add(r, ir.Constant(I64, 1))
-        b.cbranch(b.icmp_signed("<", following, last), loop, done)
-        r.add_incoming(first, entry)
-        r.add_incoming(following, b.basic_block)
-        for phi, value, again in zip(acc, start, new, strict=True):
-            phi.add_incoming(value, entry)
-            phi.add_incoming(again, loop)
-        b.position_at_end(done)
-        out = []
-        for value, again in zip(start, new, strict=True):
-            phi = b.phi(VEC)
-            phi.add_incoming(value, entry)
-            phi.add_incoming(again, loop)
-            out.append(phi)
-        return cgutils.pack_array(b, out, VEC)
+
+        def one_row(r, acc):
+            x_row = b.gep(x_base, [b.sext(b.load(b.gep(rows_base, [r])), I64)])
+            w_row = b.gep(w_base, [b.mul(b.sub(r, first), row_size)])
+            return body(b, acc, x_row, x_stride, w_row, pixels, outputs)
+
+        chains = max(1, MIN_CHAINS // count)
+        zero = ir.Constant(VEC, [0.0] * LANES)
+        sets = [unpack(b, tile, count)] + [[zero] * count for _ in range(chains - 1)]
+        flat, r = [v for acc in sets for v in acc], first
+        if chains > 1:
+            r, flat = _counted_loop(b, r, last, chains, flat, lambda r, now: [
+                v for c in range(chains) for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count:(c + 1) * count])])
+        _, tail = _counted_loop(b, r, last, 1, flat[:count], one_row)
+        for c in range(1, chains):
+            tail = [b.fadd(v, more) for v, more in zip(tail, flat[c * count:(c + 1) * count], strict=True)]
+        return cgutils.pack_array(b, tail, VEC)
     return codegen
+
+
+def _counted_loop(b: Any, r0: Any, last: Any, stride: int, values: list, body: Callable) -> tuple[Any, list]:
+    """``while r + stride <= last: values = body(r, values); r += stride``; gives the final r and values.
+
+    LLVM would unroll such a loop and then run out of registers; an empty convergent instruction keeps it as it stands.
+    """
+    entry, one_step = b.basic_block, ir.Constant(I64, stride)
+    loop, done = b.append_basic_block("rows"), b.append_basic_block("rows.done")
+    b.cbranch(b.icmp_signed("<=", b.add(r0, one_step), last), loop, done)
+    b.position_at_end(loop)
+    r, now = b.phi(I64), [b.phi(VEC) for _ in values]
+    keep_as_is = ir.InlineAsm(ir.FunctionType(ir.VoidType(), []), "", "", side_effect=True)
+    b.call(keep_as_is, [], attrs=("convergent", "nounwind"))
+    after = body(r, now)
+    r_after = b.add(r, one_step)
+    b.cbranch(b.icmp_signed("<=", b.add(r_after, one_step), last), loop, done)
+    for phi, before, again in zip([r, *now], [r0, *values], [r_after, *after], strict=True):
+        phi.add_incoming(before, entry)
+        phi.add_incoming(again, loop)
+    b.position_at_end(done)
+    out = [b.phi(I64), *(b.phi(VEC) for _ in values)]
+    for phi, before, again in zip(out, [r0, *values], [r_after, *after], strict=True):
+        phi.add_incoming(before, entry)
+        phi.add_incoming(again, loop)
+    return out[0], out[1:]
 
 
 def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
