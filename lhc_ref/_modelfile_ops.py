@@ -174,15 +174,19 @@ def _flat(node: Node, xs: Sequence[Shape]) -> Shape:
 
 _ONES = (1, 1)
 _SPANS = f"two integers from 1 to {MAX_SPAN}"
-_PADDING = Attribute(f'"same", "valid" or [[top, bottom], [left, right]] up to {MAX_SPAN}', _padding, "valid")
-_POOL = {"size": Attribute(_SPANS, _pair), "stride": Attribute(_SPANS, _pair), "padding": _PADDING}
+_PADS = f'"same", "valid" or [[top, bottom], [left, right]] up to {MAX_SPAN}'
+_POOL = {
+    "size": Attribute(_SPANS, _pair),
+    "stride": Attribute(_SPANS, _pair),
+    "padding": Attribute(_PADS, _padding, "valid"),
+}
 
 OPS: Mapping[str, OpSchema] = {
     "conv2d": OpSchema(
         _conv2d,
         attrs={
             "stride": Attribute(_SPANS, _pair, _ONES),
-            "padding": _PADDING,
+            "padding": Attribute(_PADS, _padding, "same"),
             "dilation": Attribute(_SPANS, _pair, _ONES),
             "groups": Attribute(f"an integer from 1 to {MAX_SPAN}", _span, 1),
         },
