@@ -10,7 +10,7 @@ ARGS ?=
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help demo demo-seeds test test-long nojit lint types bench-smoke clean
+.PHONY: help demo demo-seeds test test-long nojit lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -54,7 +54,7 @@ clean:
 
 # $(VENV).unfinished is there while an environment is made or changed. Found at the start, it tells that a run was cut
 # short: what it left is then made anew, since neither venv nor pip can be trusted to mend it.
-$(VENV)/.made: $(wildcard $(VENV).unfinished)
+$(VENV)/.made: $(if $(wildcard $(VENV).unfinished),FORCE)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "$(PYTHON): expected Python 3.11 or newer, got `$(PYTHON) --version 2>&1 || echo none`." \
 	  "Install one, or name it: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
