@@ -10,6 +10,8 @@ from lhc_ref.errors import InputError
 
 Array = Any  # a NumPy array, or one of another library that mirrors NumPy (CuPy)
 
+OneOrTwo = int | tuple[int, int]  # vertical and horizontal, or one number for both
+
 FLOATS = ("float32", "float64")
 
 
@@ -28,7 +30,7 @@ def describe(x: object) -> str:
 
 
 def check_array(x: Array, name: str, shape: str) -> None:
-    """Raise InputError unless `x` is a float32 or float64 array with as many axes as `shape` ("n, h, w, c") has words."""
+    """Raise InputError unless `x` is a float32 or float64 array with the axes that `shape` ("n, h, w, c") names."""
     axes = shape.split(", ") if shape else []
     if not hasattr(x, "dtype") or str(x.dtype) not in FLOATS or x.ndim != len(axes):
         raise InputError(
@@ -52,7 +54,7 @@ def check_like(x: Array, name: str, shape: tuple[int, ...], like: Array, like_na
         )
 
 
-def pair(value: int | tuple[int, int], name: str, minimum: int = 1) -> tuple[int, int]:
+def pair(value: OneOrTwo, name: str, minimum: int = 1) -> tuple[int, int]:
     """`value` as (vertical, horizontal); one integer stands for both."""
     both = (value, value) if isinstance(value, int | np.integer) else value
     try:

@@ -1,8 +1,9 @@
 """Convolution (cross-correlation) and its vector-Jacobian product, as one matrix product a tap."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from lhc_ref.arrays import Array, check_array, check_like, namespace, pair
+from lhc_ref.arrays import Array, OneOrTwo, check_array, check_like, namespace, pair
 from lhc_ref.errors import InputError
 
 Pads = tuple[tuple[int, int], tuple[int, int]]
@@ -15,8 +16,8 @@ def resolve_padding(
     padding: Padding,
     size_hw: tuple[int, int],
     kernel_hw: tuple[int, int],
-    stride: int | tuple[int, int] = (1, 1),
-    dilation: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
+    dilation: OneOrTwo = (1, 1),
 ) -> Pads:
     """Padding as numbers of pixels.
 
@@ -35,22 +36,14 @@ def resolve_padding(
     ------
     InputError : not one of the three forms, or a negative pad.
     """
-    stride, dilation = pair(stride, "stride"), pair(dilation, "dilation")
-    if isinstance(padding, str):
-        if padding == "valid":
-            return (0, 0), (0, 0)
-        if padding == "same":
-            vertical, horizontal = (
-                _same(size, k, s, d) for size, k, s, d in zip(size_hw, kernel_hw, stride, dilation, strict=True)
-            )
-            return vertical, horizontal
-    else:
-        try:
-            vertical, horizontal = padding
-        except (TypeError, ValueError):
-            vertical = horizontal = None
-        if vertical is not None:
-            return pair(vertical, "padding (top, bottom)", 0), pair(horizontal, "padding (left, right)", 0)
+    if padding == "valid":
+        return (0, 0), (0, 0)
+    if padding == "same":
+        windows = zip(size_hw, kernel_hw, pair(stride, "stride"), pair(dilation, "dilation"), strict=True)
+        vertical, horizontal = (_same(*window) for window in windows)
+        return vertical, horizontal
+    if isinstance(padding, Sequence) and not isinstance(padding, str) and len(padding) == 2:
+        return pair(padding[0], "padding (top, bottom)", 0), pair(padding[1], "padding (left, right)", 0)
     raise InputError(
         f'padding: expected "same", "valid" or ((top, bottom), (left, right)), got {padding!r}. Use one of these.'
     )
@@ -66,9 +59,9 @@ def output_size(
     size_hw: tuple[int, int],
     kernel_hw: tuple[int, int],
     *,
-    stride: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
     padding: Padding = "same",
-    dilation: int | tuple[int, int] = (1, 1),
+    dilation: OneOrTwo = (1, 1),
 ) -> tuple[int, int]:
     """Output (height, width) of a window that slides over an image.
 
@@ -115,16 +108,16 @@ def conv2d(
     x: Array,
     kernel: Array,
     *,
-    stride: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
     padding: Padding = "same",
-    dilation: int | tuple[int, int] = (1, 1),
+    dilation: OneOrTwo = (1, 1),
     groups: int = 1,
 ) -> Array:
     """Convolution as nets mean it: cross-correlation, without flipping the kernel.
 
-    `y[b, oy, ox, co] = sum over ky, kx, ci of x[b, oy*sy + ky*dy - top, ox*sx + kx*dx - left, ci] * kernel[ky, kx, ci, co]`
-    with zeros outside the image. With groups, output channel `co` sees the input channels of group
-    `co // (c_out/groups)` only, and `ci` counts within that group.
+    `y[b, oy, ox, co] = sum over ky, kx, ci of x[b, iy, ix, ci] * kernel[ky, kx, ci, co]` where
+    `iy = oy*stride + ky*dilation - top`, `ix` likewise, and x is zero outside the image. With groups, output channel
+    `co` sees the input channels of group `co // (c_out/groups)` only, and `ci` counts within that group.
 
     Parameters
     ----------
@@ -165,12 +158,12 @@ def conv2d_dx(
     x: Array,
     kernel: Array,
     *,
-    stride: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
     padding: Padding = "same",
-    dilation: int | tuple[int, int] = (1, 1),
+    dilation: OneOrTwo = (1, 1),
     groups: int = 1,
 ) -> Array:
-    """Cotangent of `conv2d`'s `x`: each output's cotangent scattered back through the taps. Arguments as for `conv2d_vjp`."""
+    """Cotangent of `conv2d`'s `x`: output cotangents sent back through the taps. Arguments as for `conv2d_vjp`."""
     case = _Case(x, kernel, stride, padding, dilation, groups)
     case.check_dy(dy, x)
     n, h, w, c_in = x.shape
@@ -189,9 +182,9 @@ def conv2d_dkernel(
     x: Array,
     kernel: Array,
     *,
-    stride: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
     padding: Padding = "same",
-    dilation: int | tuple[int, int] = (1, 1),
+    dilation: OneOrTwo = (1, 1),
     groups: int = 1,
 ) -> Array:
     """Cotangent of `conv2d`'s `kernel`: per tap, input rows times output cotangents. Arguments as for `conv2d_vjp`."""
@@ -212,9 +205,9 @@ def conv2d_vjp(
     x: Array,
     kernel: Array,
     *,
-    stride: int | tuple[int, int] = (1, 1),
+    stride: OneOrTwo = (1, 1),
     padding: Padding = "same",
-    dilation: int | tuple[int, int] = (1, 1),
+    dilation: OneOrTwo = (1, 1),
     groups: int = 1,
 ) -> tuple[Array, Array]:
     """Vector-Jacobian product of `conv2d`.
@@ -234,7 +227,7 @@ def conv2d_vjp(
     ------
     InputError : as `conv2d`, or `dy` of another shape or dtype than the output.
     """
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    options: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     return conv2d_dx(dy, x, kernel, **options), conv2d_dkernel(dy, x, kernel, **options)
 
 
@@ -245,9 +238,9 @@ class _Case:
         self,
         x: Array,
         kernel: Array,
-        stride: int | tuple[int, int],
+        stride: OneOrTwo,
         padding: Padding,
-        dilation: int | tuple[int, int],
+        dilation: OneOrTwo,
         groups: int,
     ) -> None:
         check_array(x, "x", "n, h, w, c_in")
@@ -256,11 +249,13 @@ class _Case:
         kh, kw, _, c_out = kernel.shape
         if not isinstance(groups, int) or groups < 1 or c_in % groups or c_out % groups:
             raise InputError(
-                f"groups: expected a divisor of c_in={c_in} and c_out={c_out}, got {groups!r}. Change groups or channels."
+                f"groups: expected a divisor of c_in={c_in} and c_out={c_out}, got {groups!r}. Change one."
             )
         check_like(kernel, "kernel", (kh, kw, c_in // groups, c_out), x, "x")
         if min(kh, kw, h, w, c_in, c_out) < 1:
-            raise InputError(f"x, kernel: expected no empty axis but the batch, got {x.shape}, {kernel.shape}. Drop it.")
+            raise InputError(
+                f"x, kernel: expected no empty axis but the batch, got {x.shape}, {kernel.shape}. Drop it."
+            )
         self.stride, self.dilation, self.groups = pair(stride, "stride"), pair(dilation, "dilation"), groups
         self.pads = resolve_padding(padding, (h, w), (kh, kw), stride, dilation)
         self.oh, self.ow = output_size((h, w), (kh, kw), stride=stride, padding=padding, dilation=dilation)

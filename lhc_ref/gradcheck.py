@@ -6,14 +6,15 @@ Derivatives are taken along lines x + t v, t = -4h ... 4h, by the central formul
 - rounding: the noise of the function's values, estimated from their eighth difference (which a smooth function hardly
   has; Hamming 1971, More and Wild 2011), never below half a unit in the last place, times the formula's weights over h.
 
-A budget above `RESOLUTION` of the derivative's size decides nothing and counts as a failure. Functions with kinks (ReLU,
-max pool) are to be checked further than 4h from them. Steps have no derivative to difference: check a straight-through
-estimator against the surrogate declared beside it, `check_vjp(step_surrogate, step_vjp, ...)`.
+A budget above `RESOLUTION` of the derivative's size decides nothing and counts as a failure. Functions with kinks
+(ReLU, max pool) are to be checked further than 4h from them. Steps have no derivative to difference: check a
+straight-through estimator against the surrogate declared beside it, `check_vjp(step_surrogate, step_vjp, ...)`.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import comb, log2, sqrt
 from typing import Any
 
@@ -72,8 +73,9 @@ def check_vjp(f: Callable, vjp: Callable, args: Sequence[Any], **how: Any) -> Re
     """`compare_vjp`, raising GradientError with the report unless every comparison is ok."""
     report = compare_vjp(f, vjp, args, **how)
     if not report.ok:
+        name, derivative = getattr(f, "__name__", "f"), getattr(vjp, "__name__", "vjp")
         raise GradientError(
-            f"{getattr(vjp, '__name__', 'vjp')}: expected the derivative of {getattr(f, '__name__', 'f')}, got\n{report}\n"
+            f"{derivative}: expected the derivative of {name}, got\n{report}\n"
             f"Correct the derivative; where the verdict is undecided, change the step or move away from the kink."
         )
     return report
@@ -156,8 +158,8 @@ class _Problem:
         chosen = sorted(floats & given) if wrt is None else list(wrt)
         if not chosen or not set(chosen) <= floats & given:
             raise InputError(
-                f"wrt: expected positions of float64 arrays that have a cotangent ({sorted(floats & given)}), got {wrt}. "
-                f"Convert the arguments, or choose among these."
+                f"wrt: expected float64 arguments that have a cotangent (of {sorted(floats & given)}), got {wrt}. "
+                f"Convert the arguments, or choose among these positions."
             )
         return chosen
 
@@ -240,7 +242,7 @@ def _jacobian_rows(problem: _Problem, position: int, rng: np.random.Generator, p
     if not analytic.size:
         return []
     excess = np.nan_to_num(abs(analytic - numeric) / np.maximum(budget, np.finfo(float).tiny), nan=np.inf)
-    i, j = np.unravel_index(np.argmax(excess), excess.shape)
+    i, j = divmod(int(np.argmax(excess)), x.size)
     x_at, y_at = (tuple(map(int, np.unravel_index(k, shape))) for k, shape in ((j, x.shape), (i, y.shape)))
     at = f"{x_at} of output {y_at}"
     return [problem.row(position, at, analytic[i, j], numeric[i, j], budget[i, j], abs(numeric).max())]
@@ -255,7 +257,7 @@ def _taylor_rows(problem: _Problem, position: int, rng: np.random.Generator, pro
     changes = [((problem.along(position, v, h) - problem.along(position, v, -h)) * dy).sum() for h in steps]
     residuals = [abs(change - 2 * h * slope) for change, h in zip(changes, steps, strict=True)]
     above = [r for r in residuals if not r <= floor]
-    orders = [log2(a / b) for a, b in zip(above, above[1:], strict=False)][-3:]
+    orders = [log2(a / b) for a, b in pairwise(above)][-3:]
     right = len(above) < 2 or min(orders) >= TAYLOR_ORDER
     smallest = steps[max(len(above) - 1, 0)]
     at = "below rounding" if len(above) < 2 else f"order {min(orders):.2f}"

@@ -129,7 +129,7 @@ def group_counts(*, c_in: int, c_out: int, group_in: int, group_out: int) -> tup
 
 
 def free_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Mask of free patterns: `step` of f[kh, kw, in groups, out groups], expanded to f[kh, kw, c_in, c_out] of 0 and 1."""
+    """Mask of free patterns: `step` of f[kh, kw, in groups, out groups], expanded to f[kh, kw, c_in, c_out]."""
     return expand_groups(step(scores), c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
 
 
@@ -147,11 +147,11 @@ def rigid_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out
 
 def rigid_mask_vjp(dy: Array, scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> tuple[Array]:
     """Straight-through vector-Jacobian product of `rigid_mask`."""
-    shape_of_patterns = namespace(scores).empty((3, 3, *scores.shape[1:]), dtype=scores.dtype)
+    patterns_like = namespace(scores).empty((3, 3, *scores.shape[1:]), dtype=scores.dtype)
     options = {"c_in": c_in, "c_out": c_out, "group_in": group_in, "group_out": group_out}
-    (dpatterns,) = expand_groups_vjp(dy, shape_of_patterns, **options)
-    (done_hot,) = combine_patterns_vjp(dpatterns, scores)
-    return rigid_one_hot_vjp(done_hot, scores)
+    (dpatterns,) = expand_groups_vjp(dy, patterns_like, **options)
+    (dhot,) = combine_patterns_vjp(dpatterns, scores)
+    return rigid_one_hot_vjp(dhot, scores)
 
 
 def apply_enabled(mask: Array, enabled: Array) -> Array:

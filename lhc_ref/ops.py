@@ -1,7 +1,7 @@
 """Dense layer, pointwise operators, shapes and losses, each with its vector-Jacobian product beside it.
 
-`f_vjp(dy, *args)` returns one cotangent per array argument of `f`, None where `f` has no derivative in it. All operators
-keep the array's own dtype. Pooling is in `pool`, batch norm in `norm`, convolution in `conv`; they are importable here.
+`f_vjp(dy, *args)` returns one cotangent per array argument of `f`, None where `f` has no derivative in it. Operators
+keep the array's own dtype. Convolution is in `conv`; those of `pool` and `norm` can also be had here.
 """
 
 from lhc_ref.arrays import Array, check_array, check_float, check_like, describe, namespace
@@ -160,9 +160,7 @@ def softmax_cross_entropy(logits: Array, labels: Array, *, smoothing: float = 0.
     return -(targets * _log_softmax(logits)).sum() / logits.dtype.type(len(logits))
 
 
-def softmax_cross_entropy_vjp(
-    dy: Array, logits: Array, labels: Array, *, smoothing: float = 0.0
-) -> tuple[Array, None]:
+def softmax_cross_entropy_vjp(dy: Array, logits: Array, labels: Array, *, smoothing: float = 0.0) -> tuple[Array, None]:
     """Vector-Jacobian product of `softmax_cross_entropy`: `dy * (softmax - target) / n`."""
     targets = _targets(logits, labels, smoothing)
     return (softmax(logits) - targets) * (dy / logits.dtype.type(len(logits))), None

@@ -1,6 +1,8 @@
 """Max, average and global average pooling, each with its vector-Jacobian product beside it."""
 
-from lhc_ref.arrays import Array, check_array, check_like, namespace, pair
+from collections.abc import Callable
+
+from lhc_ref.arrays import Array, OneOrTwo, check_array, check_like, namespace, pair
 from lhc_ref.conv import Padding, Pads, output_size, pad_image, resolve_padding, tap_slices
 from lhc_ref.errors import InputError
 
@@ -8,8 +10,8 @@ from lhc_ref.errors import InputError
 def max_pool(
     x: Array,
     *,
-    size: int | tuple[int, int] = (2, 2),
-    stride: int | tuple[int, int] | None = None,
+    size: OneOrTwo = (2, 2),
+    stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> Array:
     """Largest real pixel of each window; a NaN in the window gives NaN.
@@ -36,8 +38,8 @@ def max_pool_vjp(
     dy: Array,
     x: Array,
     *,
-    size: int | tuple[int, int] = (2, 2),
-    stride: int | tuple[int, int] | None = None,
+    size: OneOrTwo = (2, 2),
+    stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> tuple[Array]:
     """Vector-Jacobian product of `max_pool`; of several equal maxima the first in C order gets it all."""
@@ -58,8 +60,8 @@ def max_pool_vjp(
 def average_pool(
     x: Array,
     *,
-    size: int | tuple[int, int] = (2, 2),
-    stride: int | tuple[int, int] | None = None,
+    size: OneOrTwo = (2, 2),
+    stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> Array:
     """Mean of the real pixels of each window: padded pixels are not counted. Arguments as for `max_pool`."""
@@ -71,8 +73,8 @@ def average_pool_vjp(
     dy: Array,
     x: Array,
     *,
-    size: int | tuple[int, int] = (2, 2),
-    stride: int | tuple[int, int] | None = None,
+    size: OneOrTwo = (2, 2),
+    stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> tuple[Array]:
     """Vector-Jacobian product of `average_pool`."""
@@ -105,9 +107,7 @@ def global_average_pool_vjp(dy: Array, x: Array) -> tuple[Array]:
 class _Window:
     """A pooling window's checked sizes and its taps."""
 
-    def __init__(
-        self, x: Array, size: int | tuple[int, int], stride: int | tuple[int, int] | None, padding: Padding
-    ) -> None:
+    def __init__(self, x: Array, size: OneOrTwo, stride: OneOrTwo | None, padding: Padding) -> None:
         check_array(x, "x", "n, h, w, c")
         self.size = pair(size, "size")
         self.stride = self.size if stride is None else pair(stride, "stride")
@@ -126,7 +126,7 @@ class _Window:
     def taps(self) -> list[tuple[slice, slice]]:
         return [slices for _, _, slices in tap_slices(self.size, self.out_hw, self.stride, (1, 1))]
 
-    def reduce(self, operation, padded: Array) -> Array:
+    def reduce(self, operation: Callable[..., Array], padded: Array) -> Array:
         """`operation` over the taps of every window, in C order."""
         (rows, columns), *rest = self.taps()
         y = padded[:, rows, columns].copy()

@@ -82,7 +82,9 @@ def test_same_padding_is_tensorflows(size, stride, pads, outputs):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7, 30])
-@pytest.mark.parametrize("case", [ASYMMETRIC, DEPTHWISE, ConvCase(5, (6, 5), (3, 3), 2, 3, (2, 1), "same", (1, 1), 1, 3)])
+@pytest.mark.parametrize(
+    "case", [ASYMMETRIC, DEPTHWISE, ConvCase(5, (6, 5), (3, 3), 2, 3, (2, 1), "same", (1, 1), 1, 3)]
+)
 def test_the_size_of_a_block_changes_nothing(monkeypatch, rows, case):
     x, kernel, dy = case.x(), case.kernel(), case.dy()
     want = conv.conv2d(x, kernel, **case.options), *conv.conv2d_vjp(dy, x, kernel, **case.options)
@@ -179,7 +181,9 @@ def test_wrong_input_is_named(thing, x, kernel, options):
     assert str(caught.value).startswith(f"{thing}: ")
 
 
-@pytest.mark.parametrize("dy", [np.zeros((1, 5, 5, 5), np.float32), np.zeros((1, 5, 5, 6)), np.zeros((5, 6), np.float32)])
+@pytest.mark.parametrize(
+    "dy", [np.zeros((1, 5, 5, 5), np.float32), np.zeros((1, 5, 5, 6)), np.zeros((5, 6), np.float32)]
+)
 def test_a_wrong_cotangent_is_named(dy):
     with pytest.raises(InputError, match=r"^dy: expected float32\[1, 5, 5, 6\] to go with x and kernel, got float"):
         conv.conv2d_vjp(dy, X, KERNEL)

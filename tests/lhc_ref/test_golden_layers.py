@@ -85,7 +85,9 @@ def test_no_choice_is_within_rounding_of_its_threshold(layer):
     scores = oracle.f64(golden["effects"])
     centre = scores.mean(axis=0) if str(golden["kind"]) == "rigid" else 0.0
     distance = abs(abs(scores - centre) - 1)
-    assert (distance > sum_bound(abs(scores) + abs(centre) + abs(scores).sum(axis=0) / len(scores), 17, np.float32)).all()
+    assert (
+        distance > sum_bound(abs(scores) + abs(centre) + abs(scores).sum(axis=0) / len(scores), 17, np.float32)
+    ).all()
 
 
 @dtypes

@@ -1,4 +1,4 @@
-"""Masks: the spec's numbers, the definition on drawn cases, the straight-through estimators against their surrogates."""
+"""Masks: the spec's numbers, the definition on drawn cases, straight-through estimators against their surrogates."""
 
 import numpy as np
 import pytest
