@@ -24,8 +24,16 @@ class Layout:
     lanes: int
 
     def block(self, channels: int) -> int:
-        """Channels in a block."""
-        return min(BLOCK, round_up(channels, 8)) if self.lanes > 1 else round_up(channels, LANES)
+        """Channels in a block, padding included."""
+        if self.lanes > 1:
+            return min(BLOCK, round_up(channels, 8))
+        # Pixels a multiple of 512 bytes apart would fall into few sets of the first-level cache: one vector of padding spreads them.
+        return round_up(channels, LANES) + (LANES if channels % 128 == 0 else 0)
+
+    def fits(self, channels: int, tile_channels: int) -> bool:
+        """Whether register tiles of so many output channels never reach beyond a block."""
+        block = self.block(channels)
+        return block % tile_channels == 0 if channels > block else round_up(channels, tile_channels) <= block
 
     def size(self, shape: Shape) -> int:
         """Elements of one tensor of one image group, padding of the last block included."""

@@ -12,7 +12,7 @@ from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.select import Choice, choose, executed_macs, tile_channels
-from runtime.spec import Layer, Shape, as_image, to_layers
+from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0              # a task is worth claiming: about 10 microseconds
 TILE_WEIGHT_BYTES = 24 * 1024       # weights of the tiles that a task walks over should stay in the first-level cache
@@ -220,6 +220,7 @@ def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> 
     layers = to_layers(spec)
     user_shapes = infer_shapes(spec)
     shapes = {name: as_image(shape) for name, shape in user_shapes.items()}
+    shapes |= {layer.output: layer.out_shape for layer in layers}
     offsets, arena_size = assign(_lifetimes(spec, layers, shapes, layout))
     builder = _Builder(layout, offsets)
 
@@ -231,9 +232,10 @@ def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> 
     for layer in layers:
         if progress is not None:
             progress(layer.name)
-        choice = choose(layer, layout)
+        work = as_long_rows(layer)
+        choice = choose(work, layout)
         make = _conv_step if layer.op == "conv2d" else _other_step
-        builder.facts.append(_facts(layer, choice, make(builder, layer, choice)))
+        builder.facts.append(_facts(layer, choice, make(builder, work, choice)))
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
     nothing = np.zeros(LANES)
     return Plan(layout, np.array(builder.steps, STEP), np.concatenate([*builder.weights, nothing.astype(np.float32)]),

@@ -8,11 +8,13 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
 from runtime.kernels.step import Kernel
 from runtime.kernels.tiles import Tile
-from runtime.layout import Layout, round_up
+from runtime.layout import Layout
 from runtime.pack import column_runs, valid_taps
 from runtime.spec import Layer
 
 TILE_OVERHEAD_CYCLES = 45.0         # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
+CACHED_BYTES = 12 * 2**20           # activations of one image group beyond this are taken to come from memory,
+MEMORY_BYTES_PER_CYCLE = 2.0        # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
 FAMILIES = {"max_pool": Kernel.MAX_POOL, "average_pool": Kernel.AVERAGE_POOL, "add": Kernel.ADD, "activate": Kernel.ACTIVATE,
             "softmax": Kernel.SOFTMAX, "flatten": Kernel.FLATTEN}
 
@@ -74,18 +76,24 @@ def executed_macs(layer: Layer) -> int:
     return round(geometry.sum(per_tap, geometry.pixels()))
 
 
+def memory_cycles(layer: Layer, layout: Layout) -> float:
+    """Cycles that a layer waits for memory: none while its activations stay in a cache shared by the cores."""
+    moved = 4 * (layout.size(layer.shape) + layout.size(layer.out_shape) * (2 if layer.other else 1))
+    return moved / MEMORY_BYTES_PER_CYCLE if moved > CACHED_BYTES else 0.0
+
+
 def _tile_cost(geometry: Geometry, tiles: int, tile: Tile) -> float:
     calls = sum(sum(tile.split(int(count))) for _, count, _, _ in geometry.runs)
     return float(geometry.row_counts.sum()) * calls * tiles * TILE_OVERHEAD_CYCLES
 
 
-def _candidate(layer: Layer, entry: Entry, tile_channels: int) -> Candidate:
+def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -> Candidate:
     assert entry.tile is not None, "a convolution kernel has a tile"
     rows = topology.of_layer(layer).rows(tile_channels)
     geometry, tiles = Geometry.of(layer), rows.shape[0]
     costs = [entry.tile.cycles_for(int(count)) for _, count, _, _ in geometry.runs]
     per_tap, full = rows.sum((0, 3)), np.full(rows.shape[1:3], tiles * rows.shape[3])
-    overhead = _tile_cost(geometry, tiles, entry.tile)
+    overhead = _tile_cost(geometry, tiles, entry.tile) + traffic
     return Candidate(entry, geometry.sum(per_tap, costs) + overhead, geometry.sum(full, costs) + overhead,
                      round(geometry.sum(per_tap, geometry.pixels())) * tile_channels)
 
@@ -103,10 +111,9 @@ def is_depthwise(layer: Layer) -> bool:
 
 def _choose_conv(layer: Layer, layout: Layout) -> Choice:
     kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
-    storage = round_up(layer.out_shape[2], layout.block(layer.out_shape[2]))
-    fitting = [e for e in entries_for(kernel, layout.name)
-               if layout.block(layer.out_shape[2]) % tile_channels(e) == 0 and storage % tile_channels(e) == 0]
-    candidates = tuple(_candidate(layer, e, tile_channels(e)) for e in fitting)
+    fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
+    traffic = memory_cycles(layer, layout)
+    candidates = tuple(_candidate(layer, e, tile_channels(e), traffic) for e in fitting)
     best = min(candidates, key=lambda c: c.cycles)
     return Choice(best.entry, best.cycles, best.computed_macs, _reason(layer, best, candidates), candidates)
 

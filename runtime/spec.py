@@ -155,8 +155,29 @@ def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...])
     return layers
 
 
+def as_long_rows(layer: Layer, longest: int = 256) -> Layer:
+    """A pointwise convolution sees no neighbours: its pixels are laid in long rows, so that few tiles are cut short at a row's end."""
+    (h, w, c), (oh, ow, c_out) = layer.shape, layer.out_shape
+    if layer.op != "conv2d" or layer.window != Window((1, 1)) or (oh, ow) != (h, w):
+        return layer
+    lengths = [n for n in range(w, longest + 1) if h * w % n == 0 and n % 16 == 0] or [h * w if h * w <= 2 * longest else w]
+    return replace(layer, shape=(h * w // lengths[-1], lengths[-1], c), out_shape=(h * w // lengths[-1], lengths[-1], c_out))
+
+
+def split_strided_pointwise(layer: Layer) -> list[Layer]:
+    """A pointwise convolution that skips pixels becomes a copy of the pixels it reads, and a pointwise convolution of those."""
+    window, (_, _, c), (oh, ow, _) = layer.window, layer.shape, layer.out_shape
+    if layer.op != "conv2d" or window.size != (1, 1) or window.stride == (1, 1) or window.pad_top or window.pad_left \
+            or (oh - 1) * window.stride[0] >= layer.shape[0] or (ow - 1) * window.stride[1] >= layer.shape[1]:
+        return [layer]
+    picked = layer.output + "/picked"
+    pick = Layer("max_pool", (layer.name + "/pick",), layer.x, picked, layer.shape, (oh, ow, c), window=replace(window, dilation=(1, 1)))
+    return [pick, replace(layer, x=picked, shape=(oh, ow, c), window=Window((1, 1)))]
+
+
 def to_layers(spec: ModelSpec) -> list[Layer]:
     """The layers of a validated model in execution order. O(nodes^2) in the fusing, nothing in the weights."""
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     layers = [to_layer(node, shapes[node.inputs[0]], shapes[node.output]) for node in spec.nodes]
-    return fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs)
+    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs)
+    return [part for layer in fused for part in split_strided_pointwise(layer)]

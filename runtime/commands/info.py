@@ -1,0 +1,225 @@
+"""`lhc-run info`: what is in a model file, and what the runtime would do with it here. Runs nothing."""
+
+import argparse
+import os
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+import numba
+import numpy as np
+
+import runtime
+from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor, infer_shapes
+from runtime import threads, topology
+from runtime.commands.arguments import whole
+from runtime.commands.report import emit, printable, shape_text, table
+from runtime.kernels.machine import MACHINE
+from runtime.plan import LayerFacts
+from runtime.spec import to_layers
+
+MOST_FREQUENT = 8  # patterns drawn for a layer
+LARGEST_PICTURE = 7  # taps a side
+INDENT = "  "
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("info", help="what a model file holds, and which kernels would run it here and why")
+    parser.add_argument("file", metavar="FILE", help="model file")
+    parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="plan for this batch size (default 64)")
+    parser.add_argument("--json", action="store_true", help="JSON for programs")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; gives the exit code."""
+    model = runtime.load(arguments.file)
+    explanation = model.explain(arguments.batch)
+    facts = {
+        "file": arguments.file,
+        "file_bytes": os.stat(arguments.file).st_size,
+        **_model_facts(model.spec),
+        "batch": explanation.batch,
+        "layout": explanation.layout,
+        "packed_bytes": explanation.bytes,
+        "layers": _layer_facts(model.spec, explanation.rows),
+        "patterns": _pattern_facts(model.spec),
+        "machine": _machine_facts(),
+    }
+    emit(facts, _lines(facts), arguments.json)
+    return 0
+
+
+def _model_facts(spec: ModelSpec) -> dict[str, Any]:
+    shapes = infer_shapes(spec)
+    return {
+        "version": spec.version,
+        "inputs": [{"name": entry.name, "shape": entry.shape} for entry in spec.inputs],
+        "outputs": [{"name": name, "shape": shapes[name]} for name in spec.outputs],
+        "preprocessing": spec.preprocessing,
+        "classes": spec.classes,
+        "metadata": spec.metadata,
+    }
+
+
+def _layer_facts(spec: ModelSpec, rows: Sequence[LayerFacts]) -> list[dict[str, Any]]:
+    nodes = {node.name: node for node in spec.nodes}
+    return [
+        {
+            "name": facts.layer,
+            "op": facts.op,
+            "shape": facts.shape,
+            "out_shape": facts.out_shape,
+            **_weight_facts([nodes[name] for name in layer.nodes]),
+            "density": facts.density,
+            "macs_nominal": facts.macs_nominal,
+            "macs_kept": facts.macs_kept,
+            "macs_executed": facts.macs_executed,
+            "macs_computed": facts.macs_computed,
+            "packed_bytes": facts.bytes,
+            "predicted_cycles": facts.predicted_cycles,
+            "kernel": facts.kernel,
+            "why": facts.why,
+        }
+        for layer, facts in zip(to_layers(spec), rows, strict=True)
+    ]
+
+
+def _weight_facts(nodes: Sequence[Node]) -> dict[str, int]:
+    """Weights that exist, of how many, and the bytes that they and the masks take in the file."""
+    tensors = [tensor for node in nodes for tensor in node.tensors.values()]
+    return {
+        "weights_kept": sum(t.kept if isinstance(t, MaskedKernel) else t.size for t in tensors),
+        "weights": sum(prod(t.shape) for t in tensors),
+        "file_bytes": sum(_stored_bytes(t) for t in tensors),
+    }
+
+
+def _stored_bytes(tensor: Tensor) -> int:
+    if isinstance(tensor, MaskedKernel):
+        return -(-tensor.mask.size // 8) + tensor.values.nbytes
+    return tensor.nbytes
+
+
+def _pattern_facts(spec: ModelSpec) -> list[dict[str, Any]]:
+    """The census of each layer with a mask."""
+    return [
+        _census(node.name, node.tensors["kernel"])
+        for node in spec.nodes
+        if isinstance(node.tensors.get("kernel"), MaskedKernel)
+    ]
+
+
+def _census(name: str, kernel: MaskedKernel) -> dict[str, Any]:
+    mask = kernel.expanded_mask()
+    counts = topology.census(mask)
+    return {
+        "layer": name,
+        "kernel": kernel.shape,
+        "density": kernel.density,
+        "stored_groups": (kernel.group_in, kernel.group_out),
+        "shared_by": (topology.shared_by(mask, 2), topology.shared_by(mask, 3)),
+        "pairs": mask.shape[2] * mask.shape[3],
+        "distinct": len(counts),
+        "most_frequent": [
+            {"pattern": np.reshape(pattern, mask.shape[:2]).tolist(), "count": count}
+            for pattern, count in list(counts.items())[:MOST_FREQUENT]
+        ],
+    }
+
+
+def _machine_facts() -> dict[str, Any]:
+    numba.get_num_threads()  # Why: Numba decides on its threading layer when its threads start.
+    return {
+        "vectors": MACHINE.name,
+        "lanes": MACHINE.lanes,
+        "cores": os.cpu_count(),
+        "threads": threads.resolve(None),
+        "threading_layer": threads.layer(),
+    }
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The text for people."""
+    yield from _head(facts)
+    yield ""
+    yield f"layers for batch {facts['batch']}, layout {facts['layout']}; MACs and predicted cycles are of one image group"
+    yield from _layer_table(facts["layers"])
+    yield ""
+    yield "kernels and why"
+    width = max(len(layer["name"]) for layer in facts["layers"])
+    for layer in facts["layers"]:
+        yield f"{INDENT}{layer['name'].ljust(width)}  {layer['kernel']}: {layer['why']}"
+    for census in facts["patterns"]:
+        yield ""
+        yield from _draw(census)
+    if not facts["patterns"]:
+        yield from ("", "patterns: no layer has a mask")
+    machine = facts["machine"]
+    yield ""
+    yield (
+        f"this machine: {machine['threads']} threads for {machine['cores']} cores, threading layer "
+        f"{machine['threading_layer']}, vectors of {machine['lanes']} float32 ({machine['vectors']})"
+    )
+
+
+def _head(facts: dict[str, Any]) -> Iterator[str]:
+    def total(key: str) -> int:
+        return sum(layer[key] or 0 for layer in facts["layers"])
+
+    yield f"{facts['file']}: model file of format {facts['version']}, {facts['file_bytes']:,} bytes"
+    for kind in ("inputs", "outputs"):
+        named = ", ".join(f"{entry['name']} float32[n, {', '.join(map(str, entry['shape']))}]" for entry in facts[kind])
+        yield f"{INDENT}{kind.ljust(13)} {named}"
+    steps = facts["preprocessing"]
+    if steps:
+        subtract, divide = (", ".join(f"{value:g}" for value in steps[key]) for key in ("subtract", "divide"))
+        yield f"{INDENT}preprocessing (x - {subtract}) / {divide}, by channel"
+    if facts["classes"]:
+        named = ", ".join(facts["classes"][:12]) + ", ..." * (len(facts["classes"]) > 12)
+        yield f"{INDENT}{len(facts['classes'])} classes".ljust(16) + f"{named}"
+    for key, value in facts["metadata"].items():
+        yield f"{INDENT}{printable(key).ljust(13)} {printable(value)}"
+    weights, kept = total("weights"), total("weights_kept")
+    yield f"{INDENT}weights       {kept:,} kept of {weights:,}: density {kept / max(weights, 1):.3f}, biases included"
+    yield (
+        f"{INDENT}MACs an image {total('macs_nominal'):,} nominal, {total('macs_kept'):,} kept, "
+        f"{total('macs_executed'):,} executed (without padding), {total('macs_computed'):,} computed (with stored zeros)"
+    )
+    yield f"{INDENT}memory        {facts['file_bytes']:,} bytes in the file, {facts['packed_bytes']:,} packed to run"
+
+
+def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:
+    head = ("layer", "shape", "density", "nominal", "kept", "executed", "computed", "file bytes", "packed bytes")
+    rows = [
+        (
+            INDENT + layer["name"],
+            f"{shape_text(layer['shape'])} > {shape_text(layer['out_shape'])}",
+            "" if layer["density"] is None else f"{layer['density']:.3f}",
+            *(
+                f"{layer[key]:,}" if layer[key] else ""
+                for key in ("macs_nominal", "macs_kept", "macs_executed", "macs_computed", "file_bytes", "packed_bytes")
+            ),
+        )
+        for layer in layers
+    ]
+    return table((INDENT + head[0], *head[1:]), rows, left=2)
+
+
+def _draw(census: dict[str, Any]) -> Iterator[str]:
+    """The most frequent patterns of a layer side by side, `#` for a kept tap, with their shares below."""
+    kh, kw, c_in, c_out = census["kernel"]
+    group_in, group_out = census["shared_by"]
+    yield (
+        f"patterns of {census['layer']}: {kh}x{kw}, {c_in} > {c_out} channels, density {census['density']:.3f}, "
+        f"{census['distinct']} distinct, each shared by {group_in} inputs x {group_out} outputs"
+    )
+    if max(kh, kw) > LARGEST_PICTURE:
+        return
+    width = max(kw, 6)
+    pictures = census["most_frequent"]
+    for y in range(kh):
+        cells = ("".join("#" if on else "." for on in entry["pattern"][y]) for entry in pictures)
+        yield INDENT + "  ".join(cell.ljust(width) for cell in cells).rstrip()
+    yield INDENT + "  ".join(f"{entry['count'] / census['pairs']:.1%}".ljust(width) for entry in pictures).rstrip()
