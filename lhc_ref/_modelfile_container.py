@@ -35,11 +35,11 @@ def read_header(file: BinaryIO) -> tuple[Any, dict[str, Entry]]:
     size = os.fstat(file.fileno()).st_size
     if size < 8:
         refuse("too-short", "file", "at least 8 bytes", f"{size}")
-    length = int.from_bytes(_read(file, 8), "little")
+    length = int.from_bytes(_read(file, 8).tobytes(), "little")
     if length > size - 8:
         refuse("header-length", "length of the header", f"at most the {size - 8} bytes that follow", length)
     check_header_size(length)
-    text = _read(file, length)
+    text = _read(file, length).tobytes()
     if not text.startswith(b"{"):
         refuse("header-start", "header", "JSON that starts with '{'", show(text[:8]))
     header = typed(parse_json(text, "header"), dict, "header")
@@ -57,11 +57,12 @@ def check_header_size(length: int) -> None:
         refuse("header-limit", "length of the header", f"at most {MAX_HEADER_BYTES} bytes", length)
 
 
-def _read(file: BinaryIO, count: int) -> bytes:
-    """Exactly `count` bytes; the caller has compared `count` with the file's size."""
-    data = file.read(count)
-    if len(data) != count:
-        refuse("short-read", "file", f"{count} more bytes", len(data))
+def _read(file: BinaryIO, count: int) -> np.ndarray:
+    """u8[count], new memory; the caller has compared `count` with the file's size."""
+    data = np.empty(count, np.uint8)
+    got = file.readinto(data.data)  # type: ignore[attr-defined]
+    if got != count:
+        refuse("short-read", "file", f"{count} more bytes", got)
     return data
 
 
@@ -107,11 +108,8 @@ def read_tensors(file: BinaryIO, entries: Mapping[str, Entry]) -> dict[str, np.n
     """Each tensor in memory of its own; `file` stands at the start of the data, `entries` are checked."""
     arrays = {}
     for name, entry in entries.items():
-        data = np.empty(entry.end - entry.begin, np.uint8)
-        got = file.readinto(data.data)  # type: ignore[attr-defined]
-        if got != data.size:
-            refuse("short-read", "file", f"{data.size} more bytes", got)
         dtype = DTYPES[entry.dtype]
+        data = _read(file, entry.end - entry.begin)
         arrays[name] = data.view(dtype).reshape(entry.shape).astype(dtype.newbyteorder("="), copy=False)
     return arrays
 

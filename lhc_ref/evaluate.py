@@ -2,34 +2,18 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from lhc_ref import ops
 from lhc_ref.arrays import describe
+from lhc_ref.bounds import BOUNDS, SLACK, Bounded
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, validate
 
-U32, U64 = 2.0**-24, 2.0**-53  # unit roundoffs
-TINY = float(np.finfo(np.float32).tiny)  # what an operation may lose to underflow, results flushed to zero included
-LARGEST = float(np.finfo(np.float32).max)
-SLACK = 1 + 2.0**-20  # for the rounding of the bounds themselves, which float64 computes in sums of up to 2**28 terms
-EXP_ULPS = 4  # how exact the engine's exp must be
-EXP_RANGE = 105.0  # below -EXP_RANGE, exp is under the smallest float32
-
 Array = np.ndarray
-
-
-class Bounded(NamedTuple):
-    """A value in float64 and how far an engine's float32 may be from it, elementwise."""
-
-    value: Array
-    bound: Array
-
-
-# --- Definitions -----------------------------------------------------------------------------------------------------
 
 
 def _conv2d(x: Array, *, kernel: Array, bias: Array | None = None, **attrs: Any) -> Array:
@@ -42,119 +26,17 @@ def _dense(x: Array, *, kernel: Array, bias: Array | None = None) -> Array:
     return y if bias is None else ops.bias_add(y, bias)
 
 
-# --- Bounds: f(*xs, y, **tensors, **attrs) -> bound on |float32 result - y| --------------------------------------------
-
-
-def _gamma(k: Array | int, u: float) -> Array:
-    """k*u / (1 - k*u), the relative error of k roundings; infinite where it says nothing."""
-    ku = np.asarray(k, np.float64) * u
-    return np.where(ku < 1, ku / (1 - ku), np.inf)
-
-
-def _sum_bound(carried: Array, magnitude: Array, k: Array | int) -> Array:
-    """For a sum of k terms, products or not, whose magnitudes sum to `magnitude`.
-
-    `carried` is what the terms' own errors make. A term passes through at most k roundings whatever the order (Higham,
-    Accuracy and Stability, 3.1); a fused product saves one. The float64 value has the same kind of error.
-    """
-    bound = carried + (_gamma(k, U32) + _gamma(k, U64)) * magnitude + 2 * np.asarray(k) * TINY
-    return np.where(magnitude < LARGEST / 2, bound, np.inf)
-
-
-def _conv2d_bound(x: Bounded, y: Array, *, kernel: Array, bias: Array | None = None, **attrs: Any) -> Array:
-    weights, kept = np.abs(kernel), np.count_nonzero(kernel, axis=(0, 1, 2))
-    offset = 0.0 if bias is None else np.abs(bias)
-    magnitude = conv2d(np.abs(x.value) + x.bound, weights, **attrs) + offset
-    return _sum_bound(conv2d(x.bound, weights, **attrs), magnitude, kept + (bias is not None))
-
-
-def _dense_bound(x: Bounded, y: Array, *, kernel: Array, bias: Array | None = None) -> Array:
-    weights, kept = np.abs(kernel), np.count_nonzero(kernel, axis=0)
-    offset = 0.0 if bias is None else np.abs(bias)
-    magnitude = (np.abs(x.value) + x.bound) @ weights + offset
-    return _sum_bound(x.bound @ weights, magnitude, kept + (bias is not None))
-
-
-def _monotone_bound(f: Callable[..., Array], x: Bounded, y: Array, **attrs: Any) -> Array:
-    """For an `f` that rounds nothing and never falls when an element of its input rises."""
-    return np.maximum(f(x.value + x.bound, **attrs) - y, y - f(x.value - x.bound, **attrs))
-
-
-def _relu_bound(x: Bounded, y: Array) -> Array:
-    return _monotone_bound(ops.relu, x, y)
-
-
-def _max_pool_bound(x: Bounded, y: Array, **attrs: Any) -> Array:
-    return _monotone_bound(ops.max_pool, x, y, **attrs)
-
-
-def _flatten_bound(x: Bounded, y: Array) -> Array:
-    return ops.flatten(x.bound)
-
-
-def _add_bound(a: Bounded, b: Bounded, y: Array) -> Array:
-    carried = a.bound + b.bound
-    return _sum_bound(carried, np.abs(y) + carried, 1)
-
-
-def _average_pool_bound(x: Bounded, y: Array, **attrs: Any) -> Array:
-    """One rounding more for the division, or two for a product with the reciprocal, before or after the sum."""
-    count = attrs["size"][0] * attrs["size"][1]
-    magnitude = ops.average_pool(np.abs(x.value) + x.bound, **attrs)
-    bound = _sum_bound(ops.average_pool(x.bound, **attrs), magnitude, count + 2)
-    return np.where(magnitude * count < LARGEST / 2, bound, np.inf)
-
-
-def _global_average_pool_bound(x: Bounded, y: Array) -> Array:
-    count = x.value.shape[1] * x.value.shape[2]
-    magnitude = ops.global_average_pool(np.abs(x.value) + x.bound)
-    bound = _sum_bound(ops.global_average_pool(x.bound), magnitude, count + 2)
-    return np.where(magnitude * count < LARGEST / 2, bound, np.inf)
-
-
-def _softmax_bound(x: Bounded, y: Array) -> Array:
-    """By intervals: softmax rises in its own logit and falls in the others; then the engine's own roundings.
-
-    The engine: z = x - max(x), exp(z) within EXP_ULPS (or anything up to TINY where exp(z) is below TINY), sum,
-    division or product with the reciprocal. A term exp(z) is then exact but for a factor exp(+-own).
-    """
-    count = y.shape[-1]
-    top = (x.value + x.bound).max(axis=-1, keepdims=True)
-    high, low = np.exp(x.value + x.bound - top), np.exp(x.value - x.bound - top)
-    high_sum, low_sum = high.sum(axis=-1, keepdims=True), low.sum(axis=-1, keepdims=True)
-    lost = 4 * count * U64  # by the differences below
-    upper = np.minimum(high / (high + np.maximum(low_sum * (1 - lost) - low, 0)), 1)
-    lower = low / (low + np.maximum(high_sum * (1 + lost) - high, 0))
-    distance = np.minimum(top - (x.value - x.bound), EXP_RANGE)
-    own = U32 * distance + (2 * EXP_ULPS + 1) * U32
-    total = (upper * np.expm1(own)).sum(axis=-1, keepdims=True)
-    grow = (1 + total) * (1 + _gamma(count, U32)) * (1 + 4 * U32)
-    shrink = np.maximum((1 - total) * (1 - _gamma(count, U32)) * (1 - 4 * U32), 0)
-    largest, least = upper * np.exp(own) / shrink, lower * np.exp(-own) / grow
-    return np.maximum(largest - y, y - least) + 4 * TINY + count * 2.0**-48 * y
-
-
-class Rule(NamedTuple):
-    """What an operator computes, and its bound."""
-
-    define: Callable[..., Array]
-    bound: Callable[..., Array]
-
-
-RULES: Mapping[str, Rule] = {
-    "conv2d": Rule(_conv2d, _conv2d_bound),
-    "dense": Rule(_dense, _dense_bound),
-    "relu": Rule(ops.relu, _relu_bound),
-    "add": Rule(ops.add, _add_bound),
-    "max_pool": Rule(ops.max_pool, _max_pool_bound),
-    "average_pool": Rule(ops.average_pool, _average_pool_bound),
-    "global_average_pool": Rule(ops.global_average_pool, _global_average_pool_bound),
-    "flatten": Rule(ops.flatten, _flatten_bound),
-    "softmax": Rule(ops.softmax, _softmax_bound),
+DEFINITIONS: Mapping[str, Callable[..., Array]] = {
+    "conv2d": _conv2d,
+    "dense": _dense,
+    "relu": ops.relu,
+    "add": ops.add,
+    "max_pool": ops.max_pool,
+    "average_pool": ops.average_pool,
+    "global_average_pool": ops.global_average_pool,
+    "flatten": ops.flatten,
+    "softmax": ops.softmax,
 }
-
-
-# --- Graphs ----------------------------------------------------------------------------------------------------------
 
 
 def evaluate(
@@ -182,7 +64,7 @@ def evaluate(
     values = {name: x.astype(dtype) for name, x in _check_inputs(spec, inputs).items()}
 
     def step(node: Node, xs: list[Array]) -> Array:
-        return RULES[node.op].define(*xs, **_tensors(node, dtype), **node.attrs)
+        return DEFINITIONS[node.op](*xs, **_tensors(node, dtype), **node.attrs)
 
     return _walk(spec, values, step, keep)
 
@@ -237,10 +119,10 @@ def evaluate_with_bounds(
         raise InputError(f"observed: expected names of the graph's values, got {name!r}. Leave it out.")
 
     def step(node: Node, xs: list[Bounded]) -> Bounded:
-        tensors, rule = _tensors(node, np.float64), RULES[node.op]
+        tensors = _tensors(node, np.float64)
         xs = [_seen(name, x, seen) for name, x in zip(node.inputs, xs, strict=True)]
-        y = rule.define(*(x.value for x in xs), **tensors, **node.attrs)
-        bound = rule.bound(*xs, y, **tensors, **node.attrs) * SLACK
+        y = DEFINITIONS[node.op](*(x.value for x in xs), **tensors, **node.attrs)
+        bound = BOUNDS[node.op](*xs, y, **tensors, **node.attrs) * SLACK
         return Bounded(y, np.where(np.isnan(bound), np.inf, bound))
 
     with np.errstate(all="ignore"):
@@ -303,7 +185,5 @@ def _check_exact(name: str, x: Array) -> Array:
     """An array that an engine gets or made: float32 and finite."""
     if not isinstance(x, np.ndarray) or x.dtype != np.float32 or not np.isfinite(x).all():
         got = describe(x) + " with NaN or infinity" * (getattr(x, "dtype", None) == np.float32)
-        raise InputError(
-            f"array {name!r}: expected finite float32 numbers, got {got}. Bounds need what the engine gets."
-        )
+        raise InputError(f"array {name!r}: expected finite float32 numbers, got {got}. Give what the engine gets.")
     return x
