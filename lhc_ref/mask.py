@@ -21,7 +21,7 @@ PATTERNS.setflags(write=False)
 
 
 def step(scores: Array) -> Array:
-    """1 where `scores` > 0, else 0 (so 0 for zero and for NaN), in the scores' dtype and shape."""
+    """`y = 1 if score > 0 else 0`: f[...] -> f[...]. Zero and NaN give 0. Straight-through derivative: `step_vjp`."""
     check_float(scores, "scores")
     return (scores > 0).astype(scores.dtype)
 
@@ -129,7 +129,17 @@ def group_counts(*, c_in: int, c_out: int, group_in: int, group_out: int) -> tup
 
 
 def free_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Mask of free patterns: `step` of f[kh, kw, in groups, out groups], expanded to f[kh, kw, c_in, c_out]."""
+    """Mask of free patterns: every tap of every group switched by its own score.
+
+    Parameters
+    ----------
+    scores : f[kh, kw, ceil(c_in/group_in), ceil(c_out/group_out)]
+    c_in, c_out, group_in, group_out : as for `expand_groups`
+
+    Returns
+    -------
+    f[kh, kw, c_in, c_out] of 0 and 1.
+    """
     return expand_groups(step(scores), c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
 
 
@@ -140,7 +150,17 @@ def free_mask_vjp(dy: Array, scores: Array, *, c_in: int, c_out: int, group_in: 
 
 
 def rigid_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Mask of rigid patterns: the best-scored of 15 for each f[15, in groups, out groups], as f[3, 3, c_in, c_out]."""
+    """Mask of rigid patterns: for every group the best scored of the 15.
+
+    Parameters
+    ----------
+    scores : f[15, ceil(c_in/group_in), ceil(c_out/group_out)]
+    c_in, c_out, group_in, group_out : as for `expand_groups`
+
+    Returns
+    -------
+    f[3, 3, c_in, c_out] of 0 and 1.
+    """
     patterns = combine_patterns(rigid_one_hot(scores))
     return expand_groups(patterns, c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
 

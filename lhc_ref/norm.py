@@ -7,7 +7,20 @@ EPSILON = 1e-3  # Keras' default
 
 
 def batch_statistics(x: Array) -> tuple[Array, Array]:
-    """Mean and (biased) variance of each channel of f[..., c] over all other axes: f[c], f[c]."""
+    """Mean and variance of each channel over all other axes.
+
+    Parameters
+    ----------
+    x : f[..., c]
+
+    Returns
+    -------
+    mean, variance : f[c] each; the variance is the biased one, divided by the number of values.
+
+    Raises
+    ------
+    InputError : no values.
+    """
     check_float(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise InputError(f"x: expected [..., c] with at least one value a channel, got {tuple(x.shape)}. Add data.")
@@ -19,7 +32,17 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
 def update_running(
     running: tuple[Array, Array], batch: tuple[Array, Array], *, momentum: float = 0.99
 ) -> tuple[Array, Array]:
-    """`momentum * running + (1 - momentum) * batch`, for mean and variance alike (both biased)."""
+    """The next running statistics, `momentum * running + (1 - momentum) * batch`.
+
+    Parameters
+    ----------
+    running, batch : (mean, variance), f[c] each; the batch's as `batch_statistics` gives them (biased, as in Keras)
+    momentum : in [0, 1]
+
+    Returns
+    -------
+    (mean, variance) : f[c] each, new memory.
+    """
     old_mean, old_variance = running
     mean, variance = batch
     keep = old_mean.dtype.type(momentum)

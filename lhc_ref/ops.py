@@ -33,7 +33,7 @@ __all__ = [
 
 
 def relu(x: Array) -> Array:
-    """`max(x, 0)`, elementwise; NaN stays NaN."""
+    """`y = max(x, 0)`, elementwise: f[...] -> f[...]. NaN stays NaN; the derivative at 0 is 0."""
     check_float(x, "x")
     return namespace(x).maximum(x, 0)
 
@@ -45,7 +45,7 @@ def relu_vjp(dy: Array, x: Array) -> tuple[Array]:
 
 
 def add(a: Array, b: Array) -> Array:
-    """`a + b`, of the same shape and dtype."""
+    """`y = a + b`: f[...] and f[...] of the same shape -> f[...]. The residual connection's operator."""
     check_float(a, "a")
     check_like(b, "b", a.shape, a, "a")
     return a + b
@@ -58,7 +58,7 @@ def add_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def multiply(a: Array, b: Array) -> Array:
-    """`a * b` elementwise, of the same shape and dtype."""
+    """`y = a * b`, elementwise: f[...] and f[...] of the same shape -> f[...]. Kernel times mask, for one."""
     check_float(a, "a")
     check_like(b, "b", a.shape, a, "a")
     return a * b
@@ -71,7 +71,7 @@ def multiply_vjp(dy: Array, a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def scale(x: Array, *, factor: float) -> Array:
-    """`x * factor`, the factor being a constant."""
+    """`y = x * factor`: f[...] -> f[...]. The factor is a constant, rounded to x's dtype."""
     check_float(x, "x")
     return x * x.dtype.type(factor)
 
@@ -83,7 +83,17 @@ def scale_vjp(dy: Array, x: Array, *, factor: float) -> tuple[Array]:
 
 
 def bias_add(x: Array, bias: Array) -> Array:
-    """Add f[c] along the last axis of f[..., c]."""
+    """Add a number to each channel: `y[..., c] = x[..., c] + bias[c]`.
+
+    Parameters
+    ----------
+    x : f[..., c]
+    bias : f[c]
+
+    Returns
+    -------
+    f[..., c], new memory.
+    """
     check_float(x, "x")
     check_like(bias, "bias", x.shape[-1:], x, "x")
     return x + bias
@@ -96,7 +106,21 @@ def bias_add_vjp(dy: Array, x: Array, bias: Array) -> tuple[Array, Array]:
 
 
 def dense(x: Array, kernel: Array) -> Array:
-    """Matrix product f[n, features] @ f[features, units]."""
+    """Matrix product `y = x @ kernel`; `bias_add` adds the bias.
+
+    Parameters
+    ----------
+    x : f[n, features]
+    kernel : f[features, units]
+
+    Returns
+    -------
+    f[n, units], new memory. Cost: n*features*units MACs.
+
+    Raises
+    ------
+    InputError : wrong dtypes or shapes.
+    """
     check_array(x, "x", "n, features")
     check_array(kernel, "kernel", "features, units")
     check_like(kernel, "kernel", (x.shape[1], kernel.shape[1]), x, "x")
@@ -124,7 +148,7 @@ def flatten_vjp(dy: Array, x: Array) -> tuple[Array]:
 
 
 def softmax(x: Array) -> Array:
-    """`exp(x) / sum(exp(x))` along the last axis, without overflow for finite x."""
+    """`y = exp(x) / sum(exp(x))` along the last axis: f[..., k] -> f[..., k]; no overflow for finite x."""
     check_float(x, "x")
     xp = namespace(x)
     e = xp.exp(x - x.max(axis=-1, keepdims=True))

@@ -64,7 +64,10 @@ def average_pool(
     stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Mean of the real pixels of each window: padded pixels are not counted. Arguments as for `max_pool`."""
+    """Mean of the real pixels of each window: padded pixels are not counted.
+
+    Parameters, result and errors as for `max_pool`.
+    """
     window = _Window(x, size, stride, padding)
     return window.reduce(namespace(x).add, pad_image(x, window.pads)) / window.counts(x)
 
@@ -90,7 +93,7 @@ def average_pool_vjp(
 
 
 def global_average_pool(x: Array) -> Array:
-    """Mean over the pixels: f[n, h, w, c] -> f[n, c]."""
+    """Mean over the pixels, `y[b, c] = sum over iy, ix of x[b, iy, ix, c] / (h*w)`: f[n, h, w, c] -> f[n, c]."""
     check_array(x, "x", "n, h, w, c")
     if x.shape[1] * x.shape[2] == 0:
         raise InputError(f"x: expected at least one pixel, got {x.shape[1]}x{x.shape[2]}. Drop the empty images.")

@@ -10,6 +10,7 @@ With plain arrays alone `apply` just calls the operator, so the same code trains
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lhc_ref import conv, mask, ops
@@ -81,11 +82,38 @@ class Variable:
         return self.value.dtype
 
 
+@dataclass(frozen=True)
+class _Step:
+    """One application: it holds arrays and indices, no Variable, so that a dropped tape is freed at once."""
+
+    primal: Callable[..., Array]
+    values: tuple[Any, ...]
+    sources: tuple[int | None, ...]  # index of the variable that each value came from
+    options: dict[str, Any]
+    result: int
+
+    def cotangents(self, dresult: Array, needed: set[int]) -> list[tuple[int, Array]]:
+        """(index, cotangent) for each needed argument that has a derivative, in order."""
+        vjp = VJPS[self.primal]
+        wanted = [i for i, source in enumerate(self.sources) if source in needed]
+        if isinstance(vjp, tuple):
+            found = {i: vjp[i](dresult, *self.values, **self.options) for i in wanted}
+        else:
+            found = dict(enumerate(vjp(dresult, *self.values, **self.options)))
+        pairs = []
+        for i in wanted:
+            source, cotangent, value = self.sources[i], found.get(i), self.values[i]
+            if source is not None and cotangent is not None:
+                check_like(cotangent, f"cotangent of {self.primal.__name__}", value.shape, value, "its argument")
+                pairs.append((source, cotangent))
+        return pairs
+
+
 class Tape:
     """What was computed, in order. It keeps every operand until it is dropped; use one for one training step."""
 
     def __init__(self) -> None:
-        self._steps: list[tuple[Callable[..., Array], tuple, dict, Variable]] = []
+        self._steps: list[_Step] = []
         self._size = 0
 
     def variable(self, value: Array) -> Variable:
@@ -94,10 +122,11 @@ class Tape:
         self._size += 1
         return Variable(self, self._size - 1, value)
 
-    def record(self, primal: Callable[..., Array], args: tuple, options: dict, value: Array) -> Variable:
+    def record(self, primal: Callable[..., Array], args: tuple, options: dict[str, Any], value: Array) -> Variable:
         """Note that `value` is `primal(*args, **options)`; `apply` calls it."""
         result = self.variable(value)
-        self._steps.append((primal, args, options, result))
+        sources = tuple(a.index if isinstance(a, Variable) else None for a in args)
+        self._steps.append(_Step(primal, tuple(map(_value, args)), sources, options, result.index))
         return result
 
     def gradients(self, y: Variable, wrt: Sequence[Variable], dy: Array | None = None) -> list[Array]:
@@ -111,7 +140,12 @@ class Tape:
 
         Returns
         -------
-        An array per variable, of its shape and dtype; zeros where `y` does not depend on it.
+        An array per variable, of its shape and dtype; zeros where `y` does not depend on it. They may share memory with
+        each other and with `dy`: read them, or copy before writing.
+
+        Raises
+        ------
+        InputError : variables of another tape, no `dy` for a `y` that is not a scalar, a wrong `dy`.
 
         Notes
         -----
@@ -126,42 +160,24 @@ class Tape:
                 raise InputError(f"y: expected a scalar, got {describe(y.value)}. Give dy, or reduce it to a loss.")
             dy = namespace(y.value).ones((), dtype=y.dtype)
         check_like(dy, "dy", y.shape, y.value, "y")
-        needed = self._dependents({v.index for v in wrt})
-        cotangents = {y.index: dy}
         kept = {v.index for v in wrt}
-        for primal, args, options, result in reversed(self._steps):
-            if result.index not in needed or result.index not in cotangents:
+        needed = self._dependents(kept)
+        cotangents = {y.index: dy}
+        for step in reversed(self._steps):
+            if step.result not in needed or step.result not in cotangents:
                 continue
-            dresult = cotangents[result.index] if result.index in kept else cotangents.pop(result.index)
-            for variable, cotangent in _cotangents(primal, args, options, dresult, needed):
-                before = cotangents.get(variable.index)
-                cotangents[variable.index] = cotangent if before is None else before + cotangent
+            dresult = cotangents[step.result] if step.result in kept else cotangents.pop(step.result)
+            for index, cotangent in step.cotangents(dresult, needed):
+                cotangents[index] = cotangents[index] + cotangent if index in cotangents else cotangent
         return [cotangents[v.index] if v.index in cotangents else namespace(v.value).zeros_like(v.value) for v in wrt]
 
     def _dependents(self, indices: set[int]) -> set[int]:
         """The given variables' indices, and those of everything computed from them."""
         found = set(indices)
-        for _, args, _, result in self._steps:
-            if any(isinstance(a, Variable) and a.index in found for a in args):
-                found.add(result.index)
+        for step in self._steps:
+            if not found.isdisjoint(step.sources):
+                found.add(step.result)
         return found
-
-
-def _cotangents(
-    primal: Callable[..., Array], args: tuple, options: dict, dresult: Array, needed: set[int]
-) -> list[tuple[Variable, Array]]:
-    """(variable, cotangent) for each needed argument that has a derivative, in order."""
-    values = [_value(a) for a in args]
-    vjp = VJPS[primal]
-    wanted = [i for i, a in enumerate(args) if isinstance(a, Variable) and a.index in needed]
-    if isinstance(vjp, tuple):
-        found = {i: vjp[i](dresult, *values, **options) for i in wanted}
-    else:
-        found = dict(enumerate(vjp(dresult, *values, **options)))
-    pairs = [(args[i], found[i]) for i in wanted if found.get(i) is not None]
-    for variable, cotangent in pairs:
-        check_like(cotangent, f"cotangent of {primal.__name__}", variable.shape, variable.value, "its argument")
-    return pairs
 
 
 def _value(a: Any) -> Any:

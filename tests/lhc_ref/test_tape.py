@@ -1,5 +1,8 @@
 """The tape: chains, sharing, several results of one value, determinism, and what is not computed."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -123,6 +126,20 @@ def test_accumulation_does_not_write_into_shared_cotangents():
     dy = np.array([1.0, 10.0])
     da, db = tape.gradients(y, [a, b], dy)
     assert (da.tolist(), db.tolist(), dy.tolist()) == ([2, 20], [1, 10], [1, 10])
+
+
+def test_a_dropped_tape_is_freed_at_once():
+    """Without waiting for the garbage collector: a step's activations are large."""
+    x = np.ones(3)
+    tape = Tape()
+    y = apply(ops.relu, apply(ops.add, tape.variable(x), x))
+    inner = weakref.ref(y.value)
+    gc.disable()
+    try:
+        del tape, y
+        assert inner() is None
+    finally:
+        gc.enable()
 
 
 def test_new_operators_join_the_table(monkeypatch):
