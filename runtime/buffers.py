@@ -1,7 +1,23 @@
 """Assigns activations to places in one arena, so that those never alive together share memory."""
 from dataclasses import dataclass
 
+import numpy as np
+
 ALIGN = 32                  # elements: tensors begin at multiples of 128 bytes
+
+
+def aligned_zeros(size: int, dtype: type) -> np.ndarray:
+    """dtype[size], zero, beginning at a multiple of 128 bytes: a vector that straddles cache lines costs two loads."""
+    raw = np.zeros(size * np.dtype(dtype).itemsize + 4 * ALIGN, np.uint8)
+    begin = -raw.ctypes.data % (4 * ALIGN)
+    return raw[begin:begin + size * np.dtype(dtype).itemsize].view(dtype)
+
+
+def aligned_copy(parts: list[np.ndarray], dtype: type) -> np.ndarray:
+    """The parts one after the other, in aligned memory."""
+    whole = aligned_zeros(sum(part.size for part in parts), dtype)
+    np.concatenate(parts, out=whole)
+    return whole
 
 
 @dataclass(frozen=True)

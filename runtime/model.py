@@ -9,6 +9,7 @@ import numpy as np
 from lhc_ref import modelfile
 from lhc_ref.modelfile import InputError, ModelSpec
 from runtime import threads as threading_facts
+from runtime.buffers import aligned_zeros
 from runtime.explain import Explanation
 from runtime.kernels import engine
 from runtime.kernels.machine import LANES
@@ -33,7 +34,7 @@ class Arenas:
             if fitting:
                 self._idle = [a for a in self._idle if a is not fitting[0]]
                 return fitting[0]
-        return np.zeros(size, np.float32)
+        return aligned_zeros(size, np.float32)
 
     def give(self, arena: np.ndarray) -> None:
         """Keep an arena for the next run; the largest few are kept."""

@@ -60,7 +60,7 @@ def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
     """i64[kh, kw, c_in]: how far each (tap, channel) lies from the window's first pixel, channel 0."""
     h, w, c = layer.shape
     block = layout.block(c)
-    pixel = block * layout.lanes
+    pixel = layout.pixel(c)
     ky = np.arange(layer.window.size[0])[:, None, None] * layer.window.dilation[0] * w * pixel
     kx = np.arange(layer.window.size[1])[None, :, None] * layer.window.dilation[1] * pixel
     ci = np.arange(c)
@@ -120,7 +120,7 @@ def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int) -> N
     For each tap the extreme output positions that execute it are known, so the check is exact and costs O(rows).
     """
     h, w, c = layer.shape
-    window, pixel = layer.window, layout.block(c) * layout.lanes
+    window, pixel = layer.window, layout.pixel(c)
     taps = packed.starts.shape[1] - 1
     first = packed.starts.astype(np.int64)
     ordered = np.all(np.diff(first, axis=1) >= 0) and first[0, 0] == 0 and np.array_equal(first[1:, 0], first[:-1, -1])

@@ -6,7 +6,7 @@ import numpy as np
 
 from lhc_ref.modelfile import ModelSpec, infer_shapes
 from runtime import topology
-from runtime.buffers import Lifetime, assign
+from runtime.buffers import Lifetime, aligned_copy, assign
 from runtime.kernels.machine import LANES
 from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
@@ -105,8 +105,9 @@ class _Builder:
         step["kernel"], step["tasks"], step["residual_at"], step["lanes"] = kernel, 1, -1, lanes
         step["h"], step["w"], step["c"] = shape
         step["oh"], step["ow"], step["out_c"] = out_shape
-        step["x_block"], step["x_pixel"], step["x_row"] = x_block, x_block * lanes, x_block * lanes * shape[1]
-        step["out_block"], step["out_pixel"] = out_block, out_block * lanes
+        step["x_block"], step["x_pixel"] = x_block, self.layout.pixel(shape[2])
+        step["x_row"] = step["x_pixel"] * shape[1]
+        step["out_block"], step["out_pixel"] = out_block, self.layout.pixel(out_shape[2])
         step["low"], step["high"], step["rows_per_task"] = -np.inf, np.inf, 1
         self.steps.append(step)
         return step
@@ -238,5 +239,5 @@ def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> 
         builder.facts.append(_facts(layer, choice, make(builder, work, choice)))
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
     nothing = np.zeros(LANES)
-    return Plan(layout, np.array(builder.steps, STEP), np.concatenate([*builder.weights, nothing.astype(np.float32)]),
-                np.concatenate([*builder.index, nothing.astype(np.int32)]), arena_size, inputs, outputs, tuple(builder.facts))
+    return Plan(layout, np.array(builder.steps, STEP), aligned_copy([*builder.weights, nothing.astype(np.float32)], np.float32),
+                aligned_copy([*builder.index, nothing.astype(np.int32)], np.int32), arena_size, inputs, outputs, tuple(builder.facts))

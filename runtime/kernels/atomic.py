@@ -1,4 +1,6 @@
 """Atomic counters in an int64 array, with plain twins for the pass without compilation (which has one thread)."""
+import os
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -20,6 +22,10 @@ def _load_acquire(array, index):
 
 
 def _pause():
+    return None
+
+
+def _yield_core():
     return None
 
 
@@ -46,7 +52,14 @@ if COMPILED:
                 b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(VOID, []), "llvm.x86.sse2.pause"), [])
             return context.get_dummy_value()
         return types.void(), codegen
+
+    @intrinsic
+    def yield_core(typing):
+        """Let another thread have this core, where the system is POSIX."""
+        def codegen(context, b, sig, args):
+            if os.name == "posix":
+                b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.IntType(32), []), "sched_yield"), [])
+            return context.get_dummy_value()
+        return types.void(), codegen
 else:
-    fetch_add, load_acquire, pause = _fetch_add, _load_acquire, _pause
-
-
+    fetch_add, load_acquire, pause, yield_core = _fetch_add, _load_acquire, _pause, _yield_core

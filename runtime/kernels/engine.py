@@ -7,7 +7,7 @@ import numba
 import numpy as np
 
 from runtime.kernels import other, tiles
-from runtime.kernels.atomic import fetch_add, load_acquire, pause
+from runtime.kernels.atomic import fetch_add, load_acquire, pause, yield_core
 from runtime.kernels.conv import conv
 from runtime.kernels.options import kernel, parallel_kernel
 from runtime.kernels.step import Kernel
@@ -23,6 +23,7 @@ I0_SIZES, I1_SIZES, I2_SIZES = (tuple(map(marker, t.pixels)) for t in (_IMAGES[0
 C0, C1 = (marker(t.outputs) for t in _CHANNELS)
 C0_SIZES, C1_SIZES = (tuple(map(marker, t.pixels)) for t in _CHANNELS)
 
+SPINS = 2000                            # pauses before a waiting thread offers its core: some tens of microseconds
 COUNTER_STRIDE = 16                     # int64 values: two cache lines apart
 
 
@@ -85,8 +86,13 @@ def work_together(steps, groups, lanes, images, first_base, arena_size, arena, w
             run_task(step, mine % tasks, first_base + group * arena_size, group * lanes, count, arena, weights, index)
             fetch_add(counters, done, 1)
             mine = fetch_add(counters, claimed, 1)
+        waited = 0
         while load_acquire(counters, done) < total:
-            pause()
+            waited += 1
+            if waited < SPINS:
+                pause()
+            else:
+                yield_core()
 
 
 @kernel

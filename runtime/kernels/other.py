@@ -1,6 +1,6 @@
 """Everything but convolution: layout changes at the borders, pooling, sums, activations, softmax.
 
-In a layout, channel c of pixel p of image lane l lies at ``((c // block) * pixels + p) * block * lanes + (c % block) * lanes + l``.
+In a layout, channel c of pixel p of image lane l lies at ``((c // block) * pixels + p) * pixel + (c % block) * lanes + l``.
 Pooling, sums and activations work on whole vectors and don't care what the lanes are.
 """
 import numpy as np
@@ -16,15 +16,16 @@ def import_images(step, task, base, arena, first, count):
     """Rows of the user's images first..first+count-1 into a layout; missing images are zero."""
     w, c, lanes, block = step["w"], step["c"], step["lanes"], step["out_block"]
     pixels, image = step["h"] * w, step["h"] * w * c
-    for iy in range(task * step["rows_per_task"], min(step["h"], (task + 1) * step["rows_per_task"])):
-        for p in range(iy * w, iy * w + w):
-            for ci in range(c):
-                at = base + step["out_at"] + ((ci // block) * pixels + p) * block * lanes + (ci % block) * lanes
-                source = step["staging_at"] + first * image + p * c + ci
+    last_pixel = min(step["h"], (task + 1) * step["rows_per_task"]) * w
+    for p in range(task * step["rows_per_task"] * w, last_pixel):
+        for begin in range(0, c, block):
+            at = base + step["out_at"] + (begin // block * pixels + p) * step["out_pixel"]
+            source = step["staging_at"] + first * image + p * c + begin
+            for ci in range(min(block, c - begin)):
                 for lane in range(min(lanes, count)):
-                    arena[at + lane] = arena[source + lane * image]
+                    arena[at + ci * lanes + lane] = arena[source + ci + lane * image]
                 for lane in range(count, lanes):
-                    arena[at + lane] = np.float32(0)
+                    arena[at + ci * lanes + lane] = np.float32(0)
 
 
 @kernel
@@ -32,13 +33,14 @@ def export_images(step, task, base, arena, first, count):
     """Rows of a layout into the user's images first..first+count-1."""
     w, c, lanes, block = step["w"], step["c"], step["lanes"], step["x_block"]
     pixels, image = step["h"] * w, step["h"] * w * c
-    for iy in range(task * step["rows_per_task"], min(step["h"], (task + 1) * step["rows_per_task"])):
-        for p in range(iy * w, iy * w + w):
-            for ci in range(c):
-                at = base + step["x_at"] + ((ci // block) * pixels + p) * block * lanes + (ci % block) * lanes
-                target = step["staging_at"] + first * image + p * c + ci
+    last_pixel = min(step["h"], (task + 1) * step["rows_per_task"]) * w
+    for p in range(task * step["rows_per_task"] * w, last_pixel):
+        for begin in range(0, c, block):
+            at = base + step["x_at"] + (begin // block * pixels + p) * step["x_pixel"]
+            target = step["staging_at"] + first * image + p * c + begin
+            for ci in range(min(block, c - begin)):
                 for lane in range(min(lanes, count)):
-                    arena[target + lane * image] = arena[at + lane]
+                    arena[target + ci + lane * image] = arena[at + ci * lanes + lane]
 
 
 @kernel
@@ -97,8 +99,8 @@ def softmax(step, task, base, arena):
     """Softmax over the channels of each pixel and lane; subtracts the largest first."""
     pixels, lanes, block = step["h"] * step["w"], step["lanes"], step["x_block"]
     for i in range(task * step["rows_per_task"], min(pixels * lanes, (task + 1) * step["rows_per_task"])):
-        at = (i // lanes) * block * lanes + i % lanes
-        x_at, out_at, plane = base + step["x_at"] + at, base + step["out_at"] + at, pixels * block * lanes
+        at = (i // lanes) * step["x_pixel"] + i % lanes
+        x_at, out_at, plane = base + step["x_at"] + at, base + step["out_at"] + at, pixels * step["x_pixel"]
         largest = arena[x_at]
         for ci in range(1, step["c"]):
             largest = max(largest, arena[x_at + (ci // block) * plane + (ci % block) * lanes])
@@ -120,7 +122,7 @@ def flatten(step, task, base, arena):
     for p in range(task * step["rows_per_task"], min(pixels, (task + 1) * step["rows_per_task"])):
         for ci in range(c):
             co = p * c + ci
-            x_at = base + step["x_at"] + ((ci // x_block) * pixels + p) * x_block * lanes + (ci % x_block) * lanes
-            out_at = base + step["out_at"] + (co // out_block) * out_block * lanes + (co % out_block) * lanes
+            x_at = base + step["x_at"] + ((ci // x_block) * pixels + p) * step["x_pixel"] + (ci % x_block) * lanes
+            out_at = base + step["out_at"] + (co // out_block) * step["out_pixel"] + (co % out_block) * lanes
             for lane in range(lanes):
                 arena[out_at + lane] = arena[x_at + lane]

@@ -29,7 +29,15 @@ def marker(n: int) -> tuple[int, ...]:
     return (0,) * n
 
 
-IMAGES, CHANNELS, DEPTHWISE = marker(1), marker(2), marker(3)   # what the lanes of a tile are
+# What the lanes of a tile are. IMAGES_NEAR: images, and the tile's pixels lie PIXEL elements apart, a compile-time fact.
+IMAGES, CHANNELS, DEPTHWISE, IMAGES_NEAR = marker(1), marker(2), marker(3), marker(4)
+BLOCK = 32                          # channels of a pixel that lie together, with images in the lanes
+PIXEL = (BLOCK + 1) * LANES         # elements from pixel to pixel of a full block: one vector of padding, against a power of two
+
+
+def kind_of_images(kind: Any) -> bool:
+    """Whether the lanes are images: of a marker, or of its Numba type."""
+    return len(kind) in (len(IMAGES), len(IMAGES_NEAR))
 
 
 class Vector(types.Type):
@@ -69,6 +77,8 @@ def at(context: Any, b: Any, array_type: types.Array, array: Any, offset: Any) -
 
 def step(b: Any, pointer: Any, stride: Any, times: int) -> Any:
     """Pointer moved by `times` strides."""
+    if isinstance(stride, ir.Constant):
+        return ahead(b, pointer, stride.constant * times)
     return b.gep(pointer, [b.mul(stride, ir.Constant(I64, times))]) if times else pointer
 
 
@@ -122,7 +132,7 @@ def _scalar(array: np.ndarray, offset: int) -> np.float32:
 
 
 def _bias_tile(kind, array, offset, pixels, outputs):
-    if kind == IMAGES:
+    if kind_of_images(kind):
         return tuple(np.full(LANES, _scalar(array, offset + o)) for _ in pixels for o in range(len(outputs)))
     return tuple(_lanes(array, offset + o * LANES).copy() for _ in pixels for o in range(len(outputs)))
 
@@ -143,7 +153,7 @@ def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels,
         for p in range(len(pixels)):
             for o in range(len(outputs)):
                 x_here, w_here = x_at + rows[r] + p * x_stride, w_at + ((r - first) * len(outputs) + o) * LANES
-                if kind == IMAGES:
+                if kind_of_images(kind):
                     product = _lanes(x, x_here) * _scalar(w, w_at + (r - first) * len(outputs) + o)
                 elif kind == CHANNELS:
                     product = _scalar(x, x_here) * _lanes(w, w_here)
@@ -176,7 +186,7 @@ def bias_tile(typing, kind, array, offset, pixels, outputs):
     """A tile that starts at the bias: one scalar for each output (IMAGES), or one vector for each output (other kinds)."""
     def codegen(context, b, sig, args):
         base = at(context, b, sig.args[1], args[1], args[2])
-        if len(kind) == len(IMAGES):
+        if kind_of_images(kind):
             row = [splat(b, b.load(ahead(b, base, o))) for o in range(len(outputs))]
         else:
             row = [load_vector(b, ahead(b, base, o * LANES)) for o in range(len(outputs))]
@@ -306,7 +316,11 @@ def _depthwise_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     return out
 
 
-BODIES = {1: _images_body, 2: _channels_body, 3: _depthwise_body}
+def _near_images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
+    return _images_body(b, acc, x_row, ir.Constant(I64, PIXEL), w_row, pixels, outputs)
+
+
+BODIES = {1: _images_body, 2: _channels_body, 3: _depthwise_body, 4: _near_images_body}
 
 
 @primitive(_fma_rows)
@@ -315,11 +329,12 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
 
     IMAGES: tile[p, o] += x[x_at + rows[r] + p*x_stride : +LANES] * w[w_at + (r-first)*outputs + o]; lanes are images.
     CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are output channels.
+    IMAGES_NEAR: as IMAGES, with PIXEL for x_stride, which is ignored.
     DEPTHWISE: as CHANNELS, with x[x_at + rows[r] + p*x_stride + o*LANES : +LANES] in place of the scalar.
     """
     i64 = types.int64
     return (tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs),
-            _rows_loop(BODIES[len(kind)], weight_lanes=1 if len(kind) == len(IMAGES) else LANES))
+            _rows_loop(BODIES[len(kind)], weight_lanes=1 if kind_of_images(kind) else LANES))
 
 
 # --- element by element ----------------------------------------------------------------------------------------------
