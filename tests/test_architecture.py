@@ -34,7 +34,9 @@ def test_the_checks_see_both_packages() -> None:
 def after(statement: str) -> tuple[int, set[str]]:
     """How many functions a fresh process compiles while it executes `statement`, and which modules it then holds."""
     run = [sys.executable, "-c", REPORT.format(statement=statement)]
-    compiled, modules = json.loads(subprocess.run(run, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout)
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    compiled, modules = json.loads(done.stdout)
     return compiled, set(modules)
 
 
