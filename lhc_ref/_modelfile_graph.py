@@ -227,4 +227,10 @@ def _check_metadata(metadata: Any) -> dict[str, str]:
 
 def _is_text(value: Any) -> bool:
     """Whether `value` is a text that UTF-8 can hold."""
-    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:  # a lone surrogate
+        return False
+    return True

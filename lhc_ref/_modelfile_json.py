@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from math import prod
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from lhc_ref._modelfile_graph import Claim, check_name, twice
-from lhc_ref._modelfile_reasons import refuse, show
+from lhc_ref._modelfile_reasons import MAX_DEPTH, refuse, show
 from lhc_ref._modelfile_types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, mask_shape
 
 FORMAT = "lhc-model"
@@ -24,6 +26,16 @@ class Entry(NamedTuple):
     end: int
 
 
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+
+
+def _depth(text: bytes) -> int:
+    """How deep brackets nest outside of JSON's strings: known before a parser recurses."""
+    bare = np.frombuffer(_STRING.sub(b"", text), np.uint8)
+    opened, closed = (np.isin(bare, np.frombuffer(kind, np.uint8)) for kind in (b"[{", b"]}"))
+    return int(np.cumsum(opened.astype(np.int32) - closed).max(initial=0))
+
+
 def parse_json(text: bytes, thing: str) -> Any:
     """The value of a JSON text; refuses what JSON's own rules or ours forbid, whatever the bytes are."""
 
@@ -36,12 +48,13 @@ def parse_json(text: bytes, thing: str) -> Any:
     def constant(name: str) -> None:
         refuse("json-constant", thing, "numbers that JSON knows", name)
 
+    depth = _depth(text)
+    if depth > MAX_DEPTH:
+        refuse("json-depth", thing, f"at most {MAX_DEPTH} levels of nesting", depth)
     try:
         return json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=constant)
     except UnicodeDecodeError as error:
         refuse("json-encoding", thing, "UTF-8", f"{error.reason} at byte {error.start}")
-    except RecursionError:
-        refuse("json-depth", thing, "a few levels of nesting", "hundreds")
     except ValueError as error:  # JSONDecodeError, or an integer of more digits than Python converts
         refuse("json-syntax", thing, "JSON", show(str(error)))
 

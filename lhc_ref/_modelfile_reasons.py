@@ -6,7 +6,8 @@ from typing import Any, NoReturn
 from lhc_ref.errors import ModelFileError
 
 # Limits, checked before anything is allocated on the word of a file.
-MAX_HEADER_BYTES = 16 * 2**20
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_DEPTH = 16  # of brackets in the JSON
 MAX_NODES = 10_000
 MAX_INPUTS = 64
 MAX_CLASSES = 100_000

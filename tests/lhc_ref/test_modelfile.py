@@ -274,7 +274,7 @@ def test_an_invalid_graph_leaves_the_old_file(path):
 
 
 def test_a_graph_too_long_for_the_header_is_not_written(path):
-    metadata = {"essay": "x" * 2**24}
+    metadata = {"essay": "x" * 2**23}
     node = Node("relu", "r", ("x",), "y")
     with pytest.raises(ModelFileError) as refusal:
         save(path, ModelSpec((InputSpec("x", (3,)),), ("y",), (node,), metadata=metadata))
