@@ -30,9 +30,10 @@ def save(path: Path, arrays: Mapping[str, Array], value: Any) -> None:
     ------
     LhcError : the file cannot be written.
     """
-    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    text = {"format": FORMAT, "fingerprint": fingerprint(whole), "value": json.dumps(value)}
-    atomic_write_bytes(path, safetensors.numpy.save(whole, text))
+    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    text = json.dumps(value)
+    metadata = {"format": FORMAT, "value": text, "fingerprint": _fingerprint(whole, text)}
+    atomic_write_bytes(path, safetensors.numpy.save(whole, metadata))
 
 
 def load(path: Path) -> tuple[dict[str, np.ndarray], Any]:
@@ -48,22 +49,35 @@ def load(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     """
     try:
         with safetensors.safe_open(path, framework="np") as f:
-            text = f.metadata() or {}
+            metadata = f.metadata() or {}
             arrays = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 - no mapping
     except FileNotFoundError as e:
         raise CheckpointError(f"{path}: expected a checkpoint, got no such file. Check the run's folder.") from e
     except (OSError, safetensors.SafetensorError, ValueError) as e:
         raise CheckpointError(f"{path}: expected a checkpoint, got {e}. The file is damaged: use a copy of it.") from e
-    if text.get("format") != FORMAT:
+    if metadata.get("format") != FORMAT:
         raise CheckpointError(
-            f"{path}: expected format {FORMAT!r}, got {text.get('format')!r}. Use another version of lhc."
+            f"{path}: expected {FORMAT!r}, got {metadata.get('format')!r}. Use another version of lhc."
         )
-    try:
-        value = json.loads(text["value"])
-    except (KeyError, json.JSONDecodeError) as e:
-        raise CheckpointError(f"{path}: expected a JSON value, got {e}. The file is damaged: use a copy of it.") from e
-    if text.get("fingerprint") != fingerprint(arrays):
+    text = metadata.get("value", "")
+    if metadata.get("fingerprint") != _fingerprint(arrays, text):
         raise CheckpointError(
-            f"{path}: expected arrays that fit their hash, got others. The file is damaged: use a copy."
+            f"{path}: expected what its hash says, got something else. The file is damaged: use a copy."
         )
-    return arrays, value
+    return arrays, json.loads(text)
+
+
+def _fingerprint(arrays: Mapping[str, Array], text: str) -> str:
+    """Of arrays and JSON text together: what has it was written by `save`, whole."""
+    return fingerprint({**arrays, "": np.frombuffer(text.encode(), np.uint8)})
+
+
+def prefixed(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays as `prefix/name`, so that several kinds fit into one checkpoint."""
+    return {f"{prefix}/{name}": array for name, array in arrays.items()}
+
+
+def part(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The arrays under a prefix, by their own names: undoes `prefixed`."""
+    start = f"{prefix}/"
+    return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}

@@ -1,7 +1,5 @@
-"""Labelled images: read, split with a fixed seed, normalised by the training split alone, shifted, put into batches."""
+"""Labelled images: read, split with a fixed seed, normalised by the training split alone, shifted."""
 
-import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from lhc_ref import extras
 from lhc_ref.errors import DataError
 from lhc_ref.fingerprint import fingerprint
 
+DIGITS = "digits"
 SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
@@ -71,8 +70,8 @@ def load(source: str | Path) -> Dataset:
         0, 1, 2 ..., fewer than 30 images, or a class that the training split has not.
     MissingExtraError : "digits" without scikit-learn.
     """
-    if str(source) == "digits":
-        return split_and_measure("digits", *_checked("digits", *_digits()))
+    if str(source) == DIGITS:
+        return split_and_measure(DIGITS, *_checked(DIGITS, *_digits()))
     name = Path(source).name
     return split_and_measure(name, *_checked(name, *_read_npz(Path(source))))
 
@@ -98,12 +97,6 @@ def split_and_measure(name: str, x: np.ndarray, y: np.ndarray, classes: tuple[st
         divide=np.where(deviation > 0, deviation, 1.0).astype(np.float32),
         classes=classes,
     )
-
-
-def batches(order: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """`order` i64[n] cut into runs of `size`; the last may be short."""
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
 
 
 def shifted(x: np.ndarray, pixels: int, rng: np.random.Generator) -> np.ndarray:
@@ -137,7 +130,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """The arrays `x`, `y` and perhaps `classes` of a file."""
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as f, np.load(f, allow_pickle=False) as arrays:
             missing = [key for key in ("x", "y") if key not in arrays]
             if missing:
                 raise DataError(
@@ -145,10 +138,12 @@ def _read_npz(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
                     f"Write it with numpy.savez(path, x=images, y=labels)."
                 )
             return arrays["x"], arrays["y"], arrays.get("classes")
+    except DataError:
+        raise
     except FileNotFoundError as e:
         raise DataError(f"{path}: expected an .npz file, got no such file. Give digits or the path of a file.") from e
-    except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as e:
-        # Why TypeError, AttributeError: np.load of a lone .npy gives an array, which is no context and has no keys.
+    except Exception as e:
+        # Why so wide: a damaged archive fails anywhere in zipfile, zlib or NumPy's header parser.
         raise DataError(f"{path}: expected a readable .npz file, got {e}. Write it with numpy.savez.") from e
 
 

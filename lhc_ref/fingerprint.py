@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from hashlib import sha256
 
-import numpy as np
-
 from lhc_ref.arrays import Array
 
 
@@ -22,5 +20,5 @@ def fingerprint(arrays: Mapping[str, Array]) -> str:
     digest = sha256()
     for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.tobytes())
     return digest.hexdigest()

@@ -165,7 +165,13 @@ class LhcConv2d(Conv2d):
             raise InputError(
                 f'{name}: expected kind "free", or "rigid" with 3x3 taps, got {kind!r} with {kh}x{kw}. Use free.'
             )
-        self.mask_options = {"kind": kind, "c_in": c_in, "c_out": c_out, "group_in": group_in, "group_out": group_out}
+        self.mask_options: dict[str, Any] = {
+            "kind": kind,
+            "c_in": c_in,
+            "c_out": c_out,
+            "group_in": group_in,
+            "group_out": group_out,
+        }
         gi, go = mask.group_counts(c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
         choices = (kh, kw) if kind == "free" else (len(mask.PATTERNS),)
         self.weights["scores"] = he_normal(rng, (*choices, gi, go), int(np.prod(choices)) * gi, dtype)
@@ -272,3 +278,20 @@ class Sequential(Layer):
     def leaves(self) -> Iterator[Layer]:
         for layer in self.layers:
             yield from layer.leaves()
+
+
+class Residual(Layer):
+    """`body(x) + shortcut(x)`; without a shortcut `body(x) + x`."""
+
+    def __init__(self, name: str, body: Layer, shortcut: Layer | None = None) -> None:
+        super().__init__(name)
+        self.body, self.shortcut = body, shortcut
+
+    def __call__(self, x: Value, run: Pass) -> Value:
+        y = self.body(x, run)
+        return apply(ops.add, y, x if self.shortcut is None else self.shortcut(x, run))
+
+    def leaves(self) -> Iterator[Layer]:
+        yield from self.body.leaves()
+        if self.shortcut is not None:
+            yield from self.shortcut.leaves()

@@ -1,7 +1,9 @@
-"""Which epoch a stage goes on from."""
+"""What is measured after an epoch, and which epoch a stage goes on from."""
 
 from typing import Any
 
+from lhc_ref import ops
+from lhc_ref.arrays import Array
 from lhc_ref.config import TrainConfig
 
 DENSITY_SLACK = 1.1
@@ -10,13 +12,18 @@ Record = dict[str, Any]
 """What was measured after an epoch: a line of the log."""
 
 
+def measure(logits: Array, labels: Array) -> tuple[float, float]:
+    """(accuracy, mean cross-entropy) of f[n, classes] logits; the accuracy is a share."""
+    return float((logits.argmax(axis=1) == labels).mean()), float(ops.softmax_cross_entropy(logits, labels))
+
+
 def density_limit(config: TrainConfig) -> float:
     """The largest density of the coarse stage's result: 1.1 times the target."""
     return DENSITY_SLACK * config.target_density
 
 
 def qualifies(record: Record, config: TrainConfig) -> bool:
-    """Whether an epoch may be the coarse stage's result: every channel enabled, density at most 1.1 times the target."""
+    """Whether an epoch may be the coarse stage's result: every channel enabled, and density within its limit."""
     return record["all_enabled"] and _excess(record, config) == 0.0
 
 

@@ -3,7 +3,6 @@
 Everything that the next step depends on is in `Trainer.capture`, so that a run restored from it continues bit for bit.
 """
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -13,13 +12,14 @@ import numpy as np
 
 from lhc_ref import data, ops, schedule
 from lhc_ref.arrays import Array
-from lhc_ref.config import TrainConfig
+from lhc_ref.checkpoint import part, prefixed
+from lhc_ref.config import TrainConfig, to_toml
 from lhc_ref.errors import CheckpointError, InputError, LhcError
 from lhc_ref.layers import Pass
 from lhc_ref.nets import make_net
 from lhc_ref.optim import SGD
 from lhc_ref.regularizer import density_penalty
-from lhc_ref.selection import Record, density_limit, merit, qualifies
+from lhc_ref.selection import Record, density_limit, measure, merit, qualifies
 from lhc_ref.tape import Tape, Variable, apply
 
 
@@ -39,6 +39,7 @@ class Progress:
     base : the regularizer's `s0`, known after the first epoch
     chosen : stage -> record of the epoch it selected (so far)
     history : a record for each epoch
+    seconds : spent so far, over all its processes
     result : of the whole run, when it is done
     """
 
@@ -50,6 +51,7 @@ class Progress:
     base: float = 0.0
     chosen: dict[str, Record] = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
     result: Record = field(default_factory=dict)
 
 
@@ -94,6 +96,7 @@ class Trainer:
     def steps_an_epoch(self) -> int:
         return -(-len(self.order) // self.config.batch)
 
+    @np.errstate(over="ignore", invalid="ignore")  # Why: what is no finite number is found by looking.
     def step(self) -> Record | None:
         """Train on one batch; at an epoch's end also validate, select, and move on.
 
@@ -103,7 +106,7 @@ class Trainer:
 
         Raises
         ------
-        DivergedError : the loss is no finite number; weights are as before the step.
+        DivergedError : a loss is no finite number.
         InputError : the run is done.
         """
         progress = self.progress
@@ -115,13 +118,14 @@ class Trainer:
         chosen = self.order[start : start + self.config.batch]
         images = data.shifted(self.x["train"][chosen], self.config.shift, self.rng)
         labels = self.dataset.y["train"][chosen]
-        run = Pass(Tape())
+        tape = Tape()
+        run = Pass(tape)
         logits = self.net(images, run)
         loss = self._loss(logits, labels, run)
         value = float(loss.value)
         if not math.isfinite(value):
             raise self._diverged(f"a loss of {value}")
-        gradients = run.tape.gradients(loss, list(run.variables.values()))
+        gradients = tape.gradients(loss, list(run.variables.values()))
         self.optimizer.update(self.net.weights, dict(zip(run.variables, gradients, strict=True)), self.rate())
         progress.step += 1
         progress.loss_sum += value * len(chosen)
@@ -149,9 +153,9 @@ class Trainer:
         for name, weight in self.net.weights.items():
             if not np.isfinite(weight).all():
                 raise self._diverged(f"NaN or infinity in {name}")
-        parts = {**self._net_arrays(), **_prefixed("velocity", self.optimizer.velocity), **_prefixed("best", self.best)}
+        parts = {**self._net_arrays(), **prefixed("velocity", self.optimizer.velocity), **prefixed("best", self.best)}
         value = {
-            "config": asdict(self.config),
+            "config": to_toml(self.config),
             "data": self.dataset.hash(),
             "random": self.rng.bit_generator.state,
             "progress": asdict(self.progress),
@@ -165,7 +169,7 @@ class Trainer:
         ------
         CheckpointError : it belongs to another configuration, other data or another net, or lacks something.
         """
-        if value.get("config") != json.loads(json.dumps(asdict(self.config))):
+        if value.get("config") != to_toml(self.config):
             raise CheckpointError(
                 "checkpoint: expected this run's configuration, got another. Restore its config.toml."
             )
@@ -177,12 +181,12 @@ class Trainer:
             progress = Progress(**value["progress"])
             if progress.stage != "coarse":
                 self.net.freeze_masks()
-            self.net.load(_part("weights", arrays), _part("state", arrays))
+            self.net.load(part("weights", arrays), part("state", arrays))
             self.rng.bit_generator.state = value["random"]
             self.order = arrays["order"]
         except (KeyError, TypeError, ValueError) as e:
             raise CheckpointError(f"checkpoint: expected a whole state, got {e}. Use the version that wrote it.") from e
-        self.optimizer.velocity, self.best, self.progress = _part("velocity", arrays), _part("best", arrays), progress
+        self.optimizer.velocity, self.best, self.progress = part("velocity", arrays), part("best", arrays), progress
 
     def _loss(self, logits: Variable, labels: Array, run: Pass) -> Variable:
         """Cross-entropy, and the regularizer by its strength."""
@@ -208,7 +212,9 @@ class Trainer:
         progress, config = self.progress, self.config
         images = len(self.order)
         accuracy, loss = measure(self.net.predict(self.x["validation"]), self.dataset.y["validation"])
-        record = {
+        if not math.isfinite(loss):
+            raise self._diverged(f"a validation loss of {loss}")
+        record: Record = {
             "stage": progress.stage,
             "epoch": progress.epoch,
             "loss": progress.loss_sum / images,
@@ -236,7 +242,7 @@ class Trainer:
     def _end_stage(self) -> None:
         """Take the stage's best epoch, and go on from it."""
         progress, config = self.progress, self.config
-        self.net.load(_part("weights", self.best), _part("state", self.best))
+        self.net.load(part("weights", self.best), part("state", self.best))
         if progress.stage == "coarse":
             record = progress.chosen["coarse"]
             if not qualifies(record, config):
@@ -286,7 +292,7 @@ class Trainer:
         return [r["validation_accuracy"] for r in self.progress.history if r["stage"] == self.progress.stage]
 
     def _net_arrays(self) -> dict[str, Array]:
-        return {**_prefixed("weights", self.net.weights), **_prefixed("state", self.net.state)}
+        return {**prefixed("weights", self.net.weights), **prefixed("state", self.net.state)}
 
     def _diverged(self, what: str) -> DivergedError:
         progress = self.progress
@@ -294,17 +300,3 @@ class Trainer:
             f"training: expected finite numbers, got {what} in the {progress.stage} stage, epoch {progress.epoch}, "
             f"step {progress.step}. Start again with a lower learning rate"
         )
-
-
-def measure(logits: Array, labels: Array) -> tuple[float, float]:
-    """(accuracy, mean cross-entropy) of f[n, classes] logits; the accuracy is a share."""
-    return float((logits.argmax(axis=1) == labels).mean()), float(ops.softmax_cross_entropy(logits, labels))
-
-
-def _prefixed(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    return {f"{prefix}/{name}": array for name, array in arrays.items()}
-
-
-def _part(prefix: str, arrays: dict[str, Array]) -> dict[str, Array]:
-    """The arrays under a prefix, by their own names."""
-    return {name.removeprefix(f"{prefix}/"): array for name, array in arrays.items() if name.startswith(f"{prefix}/")}
