@@ -12,7 +12,7 @@ import numpy as np
 import runtime
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor, infer_shapes
 from runtime import threads, topology
-from runtime.commands.arguments import whole
+from runtime.commands.arguments import add_json, whole
 from runtime.commands.report import emit, printable, shape_text, table
 from runtime.kernels.machine import MACHINE
 from runtime.plan import LayerFacts
@@ -28,7 +28,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("info", help="what a model file holds, and which kernels would run it here and why")
     parser.add_argument("file", metavar="FILE", help="model file")
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="plan for this batch size (default 64)")
-    parser.add_argument("--json", action="store_true", help="JSON for programs")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
@@ -104,11 +104,8 @@ def _stored_bytes(tensor: Tensor) -> int:
 
 def _pattern_facts(spec: ModelSpec) -> list[dict[str, Any]]:
     """The census of each layer with a mask."""
-    return [
-        _census(node.name, node.tensors["kernel"])
-        for node in spec.nodes
-        if isinstance(node.tensors.get("kernel"), MaskedKernel)
-    ]
+    kernels = ((node.name, node.tensors.get("kernel")) for node in spec.nodes)
+    return [_census(name, kernel) for name, kernel in kernels if isinstance(kernel, MaskedKernel)]
 
 
 def _census(name: str, kernel: MaskedKernel) -> dict[str, Any]:
@@ -144,7 +141,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     """The text for people."""
     yield from _head(facts)
     yield ""
-    yield f"layers for batch {facts['batch']}, layout {facts['layout']}; MACs and predicted cycles are of one image group"
+    yield f"layers for batch {facts['batch']}, layout {facts['layout']}: MACs of one image, predicted cycles of one group"
     yield from _layer_table(facts["layers"])
     yield ""
     yield "kernels and why"
@@ -185,7 +182,7 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
     yield f"{INDENT}weights       {kept:,} kept of {weights:,}: density {kept / max(weights, 1):.3f}, biases included"
     yield (
         f"{INDENT}MACs an image {total('macs_nominal'):,} nominal, {total('macs_kept'):,} kept, "
-        f"{total('macs_executed'):,} executed (without padding), {total('macs_computed'):,} computed (with stored zeros)"
+        f"{total('macs_executed'):,} executed (no padding), {total('macs_computed'):,} computed (with stored zeros)"
     )
     yield f"{INDENT}memory        {facts['file_bytes']:,} bytes in the file, {facts['packed_bytes']:,} packed to run"
 

@@ -7,7 +7,7 @@ from lhc_ref.errors import InputError
 
 
 def available_bytes() -> float:
-    """Memory that this process may still take by the system's and the container's word; infinite where neither tells."""
+    """Memory that this process may still take, by the system's and the container's word; infinite if neither tells."""
     free = math.inf
     try:
         fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())

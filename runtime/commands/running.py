@@ -4,7 +4,7 @@ import math
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -90,8 +90,8 @@ def progress(total: int, unit: str) -> Iterator["tqdm[None]"]:
 
 
 @contextmanager
-def note_if_slow(text: str) -> Iterator["threading.Event"]:
-    """Print a line on stderr unless the event that it gives is set, or the block left, within 2 seconds."""
+def note_if_slow(text: str) -> Iterator[Callable[[], None]]:
+    """Print a line on stderr unless the block is left, or what it gives is called, within 2 seconds."""
     timer = threading.Timer(SLOW_S, print, (text,), {"file": sys.stderr, "flush": True})
     timer.daemon = True
     timer.start()
