@@ -7,6 +7,7 @@
 
 Importing it compiles nothing; the first run does, and keeps what it compiled on disk.
 """
+
 from runtime.explain import Explanation
 from runtime.model import Model, load
 

@@ -1,16 +1,17 @@
 """Assigns activations to places in one arena, so that those never alive together share memory."""
+
 from dataclasses import dataclass
 
 import numpy as np
 
-ALIGN = 32                  # elements: tensors begin at multiples of 128 bytes
+ALIGN = 32  # elements: tensors begin at multiples of 128 bytes
 
 
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
     """dtype[size], zero, beginning at a multiple of 128 bytes: a vector that straddles cache lines costs two loads."""
     raw = np.zeros(size * np.dtype(dtype).itemsize + 4 * ALIGN, np.uint8)
     begin = -raw.ctypes.data % (4 * ALIGN)
-    return raw[begin:begin + size * np.dtype(dtype).itemsize].view(dtype)
+    return raw[begin : begin + size * np.dtype(dtype).itemsize].view(dtype)
 
 
 def aligned_copy(parts: list[np.ndarray], dtype: type) -> np.ndarray:
@@ -31,7 +32,9 @@ class Lifetime:
 
 
 def assign(lifetimes: list[Lifetime]) -> tuple[dict[str, int], int]:
-    """Offset of each tensor and the arena's size, in elements: largest first, at the lowest place free over its lifetime."""
+    """Offset of each tensor and the arena's size, in elements: largest first, at the lowest place free over its
+    lifetime.
+    """
     placed: list[tuple[int, int, Lifetime]] = []
     offsets: dict[str, int] = {}
     for item in sorted(lifetimes, key=lambda t: (-t.size, t.first, t.name)):

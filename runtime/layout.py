@@ -1,10 +1,12 @@
 """How activations lie in memory.
 
-IMAGES: the lanes of a vector are images, channels in blocks of up to 32; for batches. CHANNELS: one image, channels innermost;
-for single images. Element (channel c, pixel p, lane l) is at ``((c // block) * pixels + p) * pixel + (c % block) * lanes + l``, where
-`pixel` counts the elements of one pixel of one block. Where that would be a power of two of bytes, pixels side by side would fall
-into few sets of the first-level cache (measured: half the speed), so one vector of padding follows each pixel.
+IMAGES: the lanes of a vector are images, channels in blocks of up to 32; for batches. CHANNELS: one image, channels
+innermost; for single images. Element (channel c, pixel p, lane l) is at ``((c // block) * pixels + p) * pixel + (c %
+block) * lanes + l``, where `pixel` counts the elements of one pixel of one block. Where that would be a power of two of
+bytes, pixels side by side would fall into few sets of the first-level cache (measured: half the speed), so one vector
+of padding follows each pixel.
 """
+
 from dataclasses import dataclass
 
 from runtime.kernels.machine import LANES

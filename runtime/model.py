@@ -1,4 +1,5 @@
 """A loaded model: runs arrays through its plans."""
+
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -50,12 +51,13 @@ class Arenas:
 class Model:
     """A model, planned once and run many times. Made by `runtime.load`.
 
-    Safe to run from several Python threads at once; the interpreter lock is released while kernels run. For one batch size the
-    result does not depend on the number of threads, to the last bit.
+    Safe to run from several Python threads at once; the interpreter lock is released while kernels run. For one batch
+    size the result does not depend on the number of threads, to the last bit.
 
-    A weight that does not exist is skipped: NaN or infinity in an input that only missing weights would read does not reach the
-    output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing weight is a stored
-    zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed against executed).
+    A weight that does not exist is skipped: NaN or infinity in an input that only missing weights would read does not
+    reach the output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing
+    weight is a stored zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed
+    against executed).
     """
 
     def __init__(self, spec: ModelSpec, path: Path | None = None) -> None:
@@ -72,13 +74,17 @@ class Model:
             return self._plans[layout.name]
 
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
-        """How a batch is cut: (layout, number of images) in order. Whole vectors of images, then the cheaper way for the rest."""
+        """How a batch is cut: (layout, number of images) in order. Whole vectors of images, then the cheaper way for
+        the rest.
+        """
         whole, rest = batch // LANES * LANES, batch % LANES
         if rest and self.plan(IMAGES).cycles <= rest * self.plan(CHANNELS).cycles:
             whole, rest = batch, 0
         return [part for part in ((IMAGES, whole), (CHANNELS, rest)) if part[1]]
 
-    def run(self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None) -> np.ndarray | dict[str, np.ndarray]:
+    def run(
+        self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None
+    ) -> np.ndarray | dict[str, np.ndarray]:
         """Run a batch.
 
         Parameters
@@ -89,7 +95,8 @@ class Model:
 
         Returns
         -------
-        f32[n, ...output shape]; a dict by name if the model has several outputs or `x` was a dict with several inputs' arrays.
+        f32[n, ...output shape]; a dict by name if the model has several outputs or `x` was a dict with several inputs'
+        arrays.
 
         Raises
         ------
@@ -109,12 +116,17 @@ class Model:
         names = [i.name for i in self.spec.inputs]
         given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
         if sorted(given) != sorted(names):
-            raise InputError(f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. Pass a dict with one array for each.")
+            raise InputError(
+                f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. "
+                "Pass a dict with one array for each."
+            )
         for item in self.spec.inputs:
             _check_array(f"input {item.name!r}", given[item.name], item.shape)
         sizes = {a.shape[0] for a in given.values()}
         if len(sizes) > 1:
-            raise InputError(f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes.")
+            raise InputError(
+                f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes."
+            )
         return given, sizes.pop()
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
@@ -123,11 +135,17 @@ class Model:
             return {name: np.empty((batch, *shapes[name]), np.float32) for name in self.spec.outputs}
         given = dict(out) if isinstance(out, Mapping) else {self.spec.outputs[0]: out}
         if sorted(given) != sorted(self.spec.outputs):
-            raise InputError(f"out: expected arrays named {sorted(self.spec.outputs)}, got {sorted(given)}. Pass one for each output.")
+            raise InputError(
+                f"out: expected arrays named {sorted(self.spec.outputs)}, got {sorted(given)}. "
+                "Pass one for each output."
+            )
         for name, array in given.items():
             _check_array(f"out {name!r}", array, shapes[name])
             if array.shape[0] != batch or not array.flags.writeable:
-                raise InputError(f"out {name!r}: expected a writeable array for {batch} images, got {array.shape[0]}. Allocate it anew.")
+                raise InputError(
+                    f"out {name!r}: expected a writeable array for {batch} images, got {array.shape[0]}. "
+                    "Allocate it anew."
+                )
         return given
 
     def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:
@@ -142,25 +160,57 @@ class Model:
             at = _place(steps, plan.inputs, 0, count)
             _place(steps, plan.outputs, at, count)
             for border in plan.inputs:
-                _staged(arena, steps, border, count)[:] = inputs[border.name][first:first + count].reshape(count, -1)
+                _staged(arena, steps, border, count)[:] = inputs[border.name][first : first + count].reshape(count, -1)
             self._execute(plan, steps, groups, count, first_base, arena_size, arena, workers, apart)
             for border in plan.outputs:
-                outputs[border.name][first:first + count] = _staged(arena, steps, border, count).reshape(count, *border.user_shape)
+                outputs[border.name][first : first + count] = _staged(arena, steps, border, count).reshape(
+                    count, *border.user_shape
+                )
         finally:
             self._arenas.give(arena)
 
-    def _execute(self, plan: Plan, steps: np.ndarray, groups: int, count: int, first_base: int, arena_size: int,
-                 arena: np.ndarray, workers: int, apart: bool) -> None:
+    def _execute(
+        self,
+        plan: Plan,
+        steps: np.ndarray,
+        groups: int,
+        count: int,
+        first_base: int,
+        arena_size: int,
+        arena: np.ndarray,
+        workers: int,
+        apart: bool,
+    ) -> None:
         counters = engine.new_counters(steps)
-        shared = (steps, groups, plan.layout.lanes, count, first_base, arena_size, arena, plan.weights, plan.index, counters)
+        shared = (
+            steps,
+            groups,
+            plan.layout.lanes,
+            count,
+            first_base,
+            arena_size,
+            arena,
+            plan.weights,
+            plan.index,
+            counters,
+        )
         region: Callable = engine.run_apart if apart else engine.run_together
         threading_facts.run(
-            workers, lambda n: region(n, *shared),
-            lambda: engine.work_together(*shared) if not apart else engine.work_alone(
-                steps, groups, plan.layout.lanes, count, first_base, arena, plan.weights, plan.index, counters))
+            workers,
+            lambda n: region(n, *shared),
+            lambda: (
+                engine.work_together(*shared)
+                if not apart
+                else engine.work_alone(
+                    steps, groups, plan.layout.lanes, count, first_base, arena, plan.weights, plan.index, counters
+                )
+            ),
+        )
 
     def explain(self, batch: int = 64) -> Explanation:
-        """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()` JSON."""
+        """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()`
+        JSON.
+        """
         if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
             raise InputError(f"batch: expected a whole number of at least 1, got {batch!r}. Try 1 or 64.")
         parts = self.layouts(batch)
@@ -175,7 +225,9 @@ class Model:
 
     def __reduce__(self) -> tuple:
         if self.path is None:
-            raise TypeError("a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first.")
+            raise TypeError(
+                "a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first."
+            )
         return load, (os.fspath(self.path),)
 
 
@@ -200,10 +252,17 @@ def load(path: str | os.PathLike) -> Model:
 
 
 def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
-    if not isinstance(array, np.ndarray) or array.dtype != np.float32 or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+    if (
+        not isinstance(array, np.ndarray)
+        or array.dtype != np.float32
+        or array.ndim != len(shape) + 1
+        or array.shape[1:] != shape
+    ):
         got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise InputError(f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
-                         "Convert it with numpy.asarray(x, numpy.float32) and put the batch first.")
+        raise InputError(
+            f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
+            "Convert it with numpy.asarray(x, numpy.float32) and put the batch first."
+        )
 
 
 def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) -> int:
@@ -215,4 +274,4 @@ def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) 
 
 def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
     at = int(steps[border.step]["staging_at"])
-    return arena[at:at + border.size * count].reshape(count, border.size)
+    return arena[at : at + border.size * count].reshape(count, border.size)

@@ -1,4 +1,5 @@
 """Lays the weights of a convolution out for one register tile, and proves that no address leaves its buffer."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,8 +24,10 @@ class Packed:
     weights : f32[rows * tile_channels], for each row of each tile its weights, zero where another output keeps the row
     bias : f32[tiles * tile_channels]
     rows : i32[rows], offset of each row's activation from the window's first pixel
-    starts : i32[tiles, taps + 1], where the rows of each tile and tap begin
+    starts : i32[parts * tiles, taps + 1], where the rows of each tile and tap begin, one part of the input channels
+        after the other
     runs : i32[runs, 4], stretches of output columns that see the same taps: (ox, count, kx_low, kx_high)
+    parts : how many parts the input channels are cut into
     """
 
     weights: np.ndarray
@@ -32,15 +35,18 @@ class Packed:
     rows: np.ndarray
     starts: np.ndarray
     runs: np.ndarray
+    parts: int = 1
 
     @property
     def tiles(self) -> int:
         """Tiles of output channels."""
-        return len(self.starts)
+        return len(self.starts) // self.parts
 
 
 def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
-    """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one axis."""
+    """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one
+    axis.
+    """
     first = np.arange(outputs) * stride - pad
     high = np.clip(-((first - size) // dilation), 0, taps)
     low = np.minimum(high, np.clip(-(first // dilation), 0, taps))
@@ -50,7 +56,9 @@ def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, ta
 def column_runs(layer: Layer) -> np.ndarray:
     """i32[runs, 4]: stretches of output columns that see the same taps."""
     window = layer.window
-    taps = valid_taps(layer.out_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1])
+    taps = valid_taps(
+        layer.out_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
+    )
     begins = np.flatnonzero(np.r_[True, np.any(taps[1:] != taps[:-1], axis=1)])
     counts = np.diff(np.r_[begins, len(taps)])
     return np.column_stack([begins, counts, taps[begins]]).astype(np.int32)
@@ -67,27 +75,48 @@ def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
     return ky + kx + (ci // block) * h * w * pixel + (ci % block) * layout.lanes
 
 
-def pack(layer: Layer, layout: Layout, tile_channels: int) -> Packed:
-    """Rows and weights of a convolution for tiles of `tile_channels` output channels. O(weights)."""
+def pack(layer: Layer, layout: Layout, tile_channels: int, part_channels: int | None = None) -> Packed:
+    """Rows and weights of a convolution for tiles of `tile_channels` output channels. O(weights).
+
+    With `part_channels`, the rows of that many input channels come together: all tiles of the first part, then of the
+    next.
+    """
     union = topology.of_layer(layer).rows(tile_channels)
-    tiles, taps = union.shape[0], union.shape[1] * union.shape[2]
+    tiles, kh, kw, c_in = union.shape
     kernel = topology.full_kernel(layer)
-    c_out = kernel.shape[3]
-    padded = np.zeros((*kernel.shape[:3], tiles * tile_channels), np.float32)
-    padded[..., :c_out] = kernel
-    by_tile = padded.reshape(*kernel.shape[:3], tiles, tile_channels).transpose(3, 0, 1, 2, 4)
-    offsets = np.broadcast_to(row_offsets(layer, layout), union.shape)[union]
-    counts = union.reshape(tiles * taps, -1).sum(1)
+    c_out, taps, wide = kernel.shape[3], kh * kw, part_channels or c_in
+    parts = -(-c_in // wide)
+    weights = np.zeros((kh, kw, parts * wide, tiles * tile_channels), np.float32)
+    weights[:, :, :c_in, :c_out] = kernel
+    rows = np.zeros((tiles, kh, kw, parts * wide), bool)
+    rows[..., :c_in] = union
+    offsets = np.zeros((kh, kw, parts * wide), np.int64)
+    offsets[..., :c_in] = row_offsets(layer, layout)
+    rows = rows.reshape(tiles, kh, kw, parts, wide).transpose(3, 0, 1, 2, 4)
+    weights = weights.reshape(kh, kw, parts, wide, tiles, tile_channels).transpose(2, 4, 0, 1, 3, 5)
+    offsets = np.broadcast_to(offsets.reshape(1, kh, kw, parts, wide).transpose(3, 0, 1, 2, 4), rows.shape)
+    counts = rows.reshape(parts * tiles * taps, wide).sum(1)
     ends = np.cumsum(counts)
-    starts = np.empty((tiles, taps + 1), np.int64)
-    starts[:, :taps] = (ends - counts).reshape(tiles, taps)
-    starts[:, taps] = ends[taps - 1::taps]
-    bias = np.zeros(tiles * tile_channels, np.float32)
-    if layer.bias is not None:
-        bias[:c_out] = layer.bias
-    packed = Packed(np.ascontiguousarray(by_tile[union]).reshape(-1), bias, _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    starts = np.empty((parts * tiles, taps + 1), np.int64)
+    starts[:, :taps] = (ends - counts).reshape(-1, taps)
+    starts[:, taps] = ends[taps - 1 :: taps]
+    packed = Packed(
+        np.ascontiguousarray(weights[rows]).reshape(-1),
+        _bias(layer, tiles * tile_channels),
+        _as_i32(offsets[rows]),
+        _as_i32(starts),
+        column_runs(layer),
+        parts,
+    )
     prove(packed, layer, layout, tile_channels)
     return packed
+
+
+def _bias(layer: Layer, size: int) -> np.ndarray:
+    bias = np.zeros(size, np.float32)
+    if layer.bias is not None:
+        bias[: layer.bias.size] = layer.bias
+    return bias
 
 
 def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
@@ -100,18 +129,32 @@ def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
     diagonal[:, :c] = kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]
     offsets = np.tile(row_offsets(layer, layout)[:, :, 0].reshape(-1), tiles)
     starts = np.arange(tiles)[:, None] * taps + np.arange(taps + 1)
-    bias = np.zeros(tiles * step, np.float32)
-    if layer.bias is not None:
-        bias[:c] = layer.bias
     weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
-    return Packed(weights, bias, _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    return Packed(weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), column_runs(layer))
 
 
 def _as_i32(values: np.ndarray) -> np.ndarray:
-    if values.size and not (-2**31 <= int(values.min()) and int(values.max()) < 2**31):
-        raise PlanError(f"plan: expected offsets within 32 bits, got up to {int(np.abs(values).max())}. "
-                        "Use smaller images or fewer channels.")
+    if values.size and not (int(values.min()) >= -(2**31) and int(values.max()) < 2**31):
+        raise PlanError(
+            f"plan: expected offsets within 32 bits, got up to {int(np.abs(values).max())}. "
+            "Use smaller images or fewer channels."
+        )
     return np.ascontiguousarray(values, np.int32)
+
+
+def _extremes(layer: Layer, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """i64[taps], i64[taps]: along one axis, the first and last window position at which each tap is executed."""
+    window = layer.window
+    pad, stride, dilation = (window.pad_top, window.pad_left)[axis], window.stride[axis], window.dilation[axis]
+    valid = valid_taps(layer.out_shape[axis], size, stride, dilation, pad, window.size[axis])
+    position = np.arange(layer.out_shape[axis]) * stride - pad
+    low = -np.arange(window.size[axis]) * dilation  # a tap that is never executed reads nothing
+    high = low.copy()
+    for k in range(window.size[axis]):
+        runs = position[(valid[:, 0] <= k) & (k < valid[:, 1])]
+        if runs.size:
+            low[k], high[k] = runs.min(), runs.max()
+    return low, high
 
 
 def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int) -> None:
@@ -127,23 +170,23 @@ def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int) -> N
     if not ordered or first[-1, -1] != len(packed.rows) or len(packed.weights) != len(packed.rows) * tile_channels:
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
     tap_of_row = np.repeat(np.tile(np.arange(taps), len(first)), np.diff(first, axis=1).reshape(-1))
+    smallest, largest = np.zeros(taps, np.int64), np.zeros(taps, np.int64)
     for axis, (size, scale) in enumerate(((h, w * pixel), (w, pixel))):
-        pad = (window.pad_top, window.pad_left)[axis]
-        valid = valid_taps(layer.out_shape[axis], size, window.stride[axis], window.dilation[axis], pad, window.size[axis])
-        position = np.arange(layer.out_shape[axis]) * window.stride[axis] - pad
-        low, high = np.zeros(window.size[axis], np.int64), np.zeros(window.size[axis], np.int64)
-        for k in range(window.size[axis]):
-            runs = position[(valid[:, 0] <= k) & (k < valid[:, 1])]
-            low[k], high[k] = (runs.min(), runs.max()) if runs.size else (-k * window.dilation[axis],) * 2
+        low, high = _extremes(layer, axis, size)
         of_tap = np.arange(taps) // window.size[1] if axis == 0 else np.arange(taps) % window.size[1]
-        low_at, high_at = low[of_tap] * scale, high[of_tap] * scale
-        smallest, largest = (low_at, high_at) if axis == 0 else (smallest + low_at, largest + high_at)
+        smallest += low[of_tap] * scale
+        largest += high[of_tap] * scale
     reads_low = packed.rows + smallest[tap_of_row]
     reads_high = packed.rows + largest[tap_of_row] + layout.lanes
     if packed.rows.size and (reads_low.min() < 0 or reads_high.max() > layout.size(layer.shape)):
-        raise PlanError(f"plan of {layer.name}: expected reads within 0..{layout.size(layer.shape)}, "
-                        f"got {int(reads_low.min())}..{int(reads_high.max())}.")
+        raise PlanError(
+            f"plan of {layer.name}: expected reads within 0..{layout.size(layer.shape)}, "
+            f"got {int(reads_low.min())}..{int(reads_high.max())}."
+        )
     covered = packed.runs[:, :2].astype(np.int64)
-    if covered[0, 0] != 0 or not np.array_equal(covered[1:, 0], covered[:, 0][:-1] + covered[:-1, 1]) \
-            or covered[-1].sum() != layer.out_shape[1]:
+    if (
+        covered[0, 0] != 0
+        or not np.array_equal(covered[1:, 0], covered[:, 0][:-1] + covered[:-1, 1])
+        or covered[-1].sum() != layer.out_shape[1]
+    ):
         raise PlanError(f"plan of {layer.name}: expected runs that cover {layer.out_shape[1]} columns, got others.")

@@ -1,4 +1,7 @@
-"""A plan: a model laid out for one layout, once. Steps, weights and index are what the engine reads; the rest explains."""
+"""A plan: a model laid out for one layout, once. Steps, weights and index are what the engine reads; the rest
+explains.
+"""
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,11 +14,11 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
 from runtime.pack import Packed, pack, pack_depthwise
-from runtime.select import Choice, choose, executed_macs, tile_channels
+from runtime.select import Choice, choose, executed_macs, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
-TASK_CYCLES = 30_000.0              # a task is worth claiming: about 10 microseconds
-TILE_WEIGHT_BYTES = 24 * 1024       # weights of the tiles that a task walks over should stay in the first-level cache
+TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
+TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,9 @@ class LayerFacts:
 
 @dataclass(frozen=True)
 class Border:
-    """An input or output: its name, the shape the user sees, where it begins in the staging area, elements of one image."""
+    """An input or output: its name, the shape the user sees, where it begins in the staging area, elements of one
+    image.
+    """
 
     name: str
     user_shape: tuple[int, ...]
@@ -93,7 +98,7 @@ class _Builder:
     def _append(self, parts: list[np.ndarray], values: np.ndarray, counter: str) -> int:
         at = getattr(self, counter)
         padded = np.zeros(round_up(values.size, LANES), values.dtype)
-        padded[:values.size] = values.reshape(-1)
+        padded[: values.size] = values.reshape(-1)
         parts.append(padded)
         setattr(self, counter, at + padded.size)
         return at
@@ -120,7 +125,9 @@ def _split_tasks(step: np.void, count: int, cycles: float) -> None:
 
 
 def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
-    """Tasks of a convolution: as many tiles as fit in cache with their weights, as many output rows as make it worth while."""
+    """Tasks of a convolution: as many tiles as fit in cache with their weights, as many output rows as make it worth
+    while.
+    """
     oh, tiles = int(step["oh"]), packed.tiles
     fit = max(1, int(TILE_WEIGHT_BYTES * tiles / max(packed.weights.nbytes, 1)))
     rows_if_all_tiles = max(1, min(oh, int(TASK_CYCLES * oh / max(cycles, 1.0))))
@@ -140,8 +147,11 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step = builder.new_step(kernel, layer.shape, layer.out_shape)
     channels = tile_channels(choice.entry)
     depthwise = kernel == Kernel.DEPTHWISE
+    part = part_channels(layer, choice.entry.tile) if kernel == Kernel.CONV_SCATTERED and choice.entry.tile else None
     assert choice.entry.tile is not None, "a convolution kernel has a tile"
-    packed = pack_depthwise(layer, layout, choice.entry.tile.outputs) if depthwise else pack(layer, layout, channels)
+    packed = (
+        pack_depthwise(layer, layout, choice.entry.tile.outputs) if depthwise else pack(layer, layout, channels, part)
+    )
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:
         step["residual_at"] = builder.offsets[layer.other]
@@ -153,12 +163,15 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["x_stride"] = window.stride[1] * step["x_pixel"]
     step["x_tile"] = channels if depthwise else 0
     step["tiles"], step["tile_outputs"], step["tile_channels"] = packed.tiles, choice.entry.tile.outputs, channels
-    step["row_size"] = channels
+    step["row_size"], step["parts"] = channels, packed.parts
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
     step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
     step["low"], step["high"] = layer.low, layer.high
-    _conv_tasks(step, packed, choice.cycles)
+    if kernel == Kernel.CONV_SCATTERED:
+        _split_tasks(step, int(step["oh"]), choice.cycles)
+    else:
+        _conv_tasks(step, packed, choice.cycles)
     return sum(part.nbytes for part in (packed.weights, packed.bias, packed.rows, packed.starts, packed.runs))
 
 
@@ -175,8 +188,12 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["low"], step["high"] = layer.low, layer.high
     h, w, c = layer.out_shape
     blocks = round_up(c, layout.block(c)) // layout.block(c)
-    pieces = {"max_pool": blocks * h, "average_pool": blocks * h, "flatten": layer.shape[0] * layer.shape[1],
-              "softmax": h * w * layout.lanes}.get(layer.op, layout.size(layer.out_shape) // LANES)
+    pieces = {
+        "max_pool": blocks * h,
+        "average_pool": blocks * h,
+        "flatten": layer.shape[0] * layer.shape[1],
+        "softmax": h * w * layout.lanes,
+    }.get(layer.op, layout.size(layer.out_shape) // LANES)
     step["tiles"] = blocks if layer.op.endswith("pool") else pieces
     _split_tasks(step, pieces, choice.cycles)
     return 0
@@ -198,8 +215,21 @@ def _facts(layer: Layer, choice: Choice, bytes_: int) -> LayerFacts:
         density = float(existing.sum() / layer.kernel.size)
         nominal, kept = layer.kernel.size * pixels, int(existing.sum()) * pixels
         executed = executed_macs(layer)
-    return LayerFacts("+".join(layer.nodes), layer.op, layer.shape, layer.out_shape, choice.entry.name, choice.why, density,
-                      nominal, kept, executed, choice.computed_macs, choice.cycles, bytes_)
+    return LayerFacts(
+        "+".join(layer.nodes),
+        layer.op,
+        layer.shape,
+        layer.out_shape,
+        choice.entry.name,
+        choice.why,
+        density,
+        nominal,
+        kept,
+        executed,
+        choice.computed_macs,
+        choice.cycles,
+        bytes_,
+    )
 
 
 def _lifetimes(spec: ModelSpec, layers: list[Layer], shapes: dict[str, Shape], layout: Layout) -> list[Lifetime]:
@@ -239,5 +269,13 @@ def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> 
         builder.facts.append(_facts(layer, choice, make(builder, work, choice)))
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
     nothing = np.zeros(LANES)
-    return Plan(layout, np.array(builder.steps, STEP), aligned_copy([*builder.weights, nothing.astype(np.float32)], np.float32),
-                aligned_copy([*builder.index, nothing.astype(np.int32)], np.int32), arena_size, inputs, outputs, tuple(builder.facts))
+    return Plan(
+        layout,
+        np.array(builder.steps, STEP),
+        aligned_copy([*builder.weights, nothing.astype(np.float32)], np.float32),
+        aligned_copy([*builder.index, nothing.astype(np.int32)], np.int32),
+        arena_size,
+        inputs,
+        outputs,
+        tuple(builder.facts),
+    )

@@ -1,4 +1,5 @@
 """Chooses a kernel for each layer by a deterministic cost model, and says why."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,15 +9,26 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
 from runtime.kernels.step import Kernel
 from runtime.kernels.tiles import Tile
+from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
 from runtime.pack import column_runs, valid_taps
 from runtime.spec import Layer
 
-TILE_OVERHEAD_CYCLES = 45.0         # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
-CACHED_BYTES = 12 * 2**20           # activations of one image group beyond this are taken to come from memory,
-MEMORY_BYTES_PER_CYCLE = 2.0        # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
-FAMILIES = {"max_pool": Kernel.MAX_POOL, "average_pool": Kernel.AVERAGE_POOL, "add": Kernel.ADD, "activate": Kernel.ACTIVATE,
-            "softmax": Kernel.SOFTMAX, "flatten": Kernel.FLATTEN}
+TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
+VISIT_SHARE = 0.6  # of that overhead, for one more visit of a pixel tile to an output channel
+FIRST_LEVEL_BYTES = 48 * 1024  # of activations that a scattered tile walks over again and again
+CACHED_BYTES = 12 * 2**20  # activations of one image group beyond this are taken to come from memory,
+MEMORY_BYTES_PER_CYCLE = (
+    2.0  # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
+)
+FAMILIES = {
+    "max_pool": Kernel.MAX_POOL,
+    "average_pool": Kernel.AVERAGE_POOL,
+    "add": Kernel.ADD,
+    "activate": Kernel.ACTIVATE,
+    "softmax": Kernel.SOFTMAX,
+    "flatten": Kernel.FLATTEN,
+}
 
 
 @dataclass(frozen=True)
@@ -44,15 +56,17 @@ class Choice:
 class Geometry:
     """How often each rectangle of taps is executed: output rows by their taps, and column runs."""
 
-    row_taps: np.ndarray        # i32[kinds, 2]
-    row_counts: np.ndarray      # how many output rows see them
-    runs: np.ndarray            # as in Packed
+    row_taps: np.ndarray  # i32[kinds, 2]
+    row_counts: np.ndarray  # how many output rows see them
+    runs: np.ndarray  # as in Packed
 
     @classmethod
     def of(cls, layer: Layer) -> "Geometry":
         """Geometry of a convolution layer. O(output rows + columns)."""
         window = layer.window
-        taps = valid_taps(layer.out_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0])
+        taps = valid_taps(
+            layer.out_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
+        )
         kinds, counts = np.unique(taps, axis=0, return_counts=True)
         return cls(kinds, counts, column_runs(layer))
 
@@ -94,14 +108,43 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -
     costs = [entry.tile.cycles_for(int(count)) for _, count, _, _ in geometry.runs]
     per_tap, full = rows.sum((0, 3)), np.full(rows.shape[1:3], tiles * rows.shape[3])
     overhead = _tile_cost(geometry, tiles, entry.tile) + traffic
-    return Candidate(entry, geometry.sum(per_tap, costs) + overhead, geometry.sum(full, costs) + overhead,
-                     round(geometry.sum(per_tap, geometry.pixels())) * tile_channels)
+    return Candidate(
+        entry,
+        geometry.sum(per_tap, costs) + overhead,
+        geometry.sum(full, costs) + overhead,
+        round(geometry.sum(per_tap, geometry.pixels())) * tile_channels,
+    )
+
+
+def part_channels(layer: Layer, tile: Tile) -> int:
+    """Input channels whose pixels, for one tile, stay in the first-level cache."""
+    h, w, c = layer.shape
+    reach = [(size - 1) * d + 1 for size, d in zip(layer.window.size, layer.window.dilation, strict=True)]
+    longest = max(int(count) for _, count, _, _ in column_runs(layer))
+    pixels = next(size for size in tile.pixels if size <= longest)
+    lines = min(layer.window.size[0], h) * min(w, pixels - 1 + reach[1])
+    return min(c, max(8, FIRST_LEVEL_BYTES // (4 * LANES * lines) // 8 * 8))
+
+
+def _scattered(layer: Layer, layout: Layout, traffic: float) -> tuple[Candidate, ...]:
+    """The candidate that runs each output channel by itself, where it can: whole blocks of inputs, a stride of one
+    column.
+    """
+    entries = entries_for(Kernel.CONV_SCATTERED, layout.name)
+    if not entries or layer.shape[2] < BLOCK or layer.window.stride[1] != 1:
+        return ()
+    tile = entries[0].tile
+    assert tile is not None, "a convolution kernel has a tile"
+    parts = -(-layer.shape[2] // part_channels(layer, tile))
+    base = _candidate(layer, entries[0], 1, traffic)
+    visits = _tile_cost(Geometry.of(layer), layer.out_shape[2], tile) * (parts * VISIT_SHARE - 1.0)
+    return (Candidate(base.entry, base.cycles + visits, base.dense_cycles + visits, base.computed_macs),)
 
 
 def tile_channels(entry: Entry) -> int:
     """Output channels of a convolution kernel's tile."""
     assert entry.tile is not None, "a convolution kernel has a tile"
-    return entry.tile.outputs * (1 if entry.kernel == Kernel.CONV_IMAGES else LANES)
+    return entry.tile.outputs * (LANES if entry.kernel in (Kernel.CONV_CHANNELS, Kernel.DEPTHWISE) else 1)
 
 
 def is_depthwise(layer: Layer) -> bool:
@@ -113,7 +156,9 @@ def _choose_conv(layer: Layer, layout: Layout) -> Choice:
     kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
     fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
     traffic = memory_cycles(layer, layout)
-    candidates = tuple(_candidate(layer, e, tile_channels(e), traffic) for e in fitting)
+    candidates = tuple(_candidate(layer, e, tile_channels(e), traffic) for e in fitting) + _scattered(
+        layer, layout, traffic
+    )
     best = min(candidates, key=lambda c: c.cycles)
     return Choice(best.entry, best.cycles, best.computed_macs, _reason(layer, best, candidates), candidates)
 
@@ -121,13 +166,17 @@ def _choose_conv(layer: Layer, layout: Layout) -> Choice:
 def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) -> str:
     density = topology.of_layer(layer).density
     gain = best.dense_cycles / max(best.cycles, 1.0)
-    rest = ", ".join(f"{c.entry.name.split('_')[4]} {c.cycles:,.0f}" for c in candidates if c is not best)
+    rest = ", ".join(
+        f"{c.entry.name.split('__')[0].split('_', 3)[3]} {c.cycles:,.0f}" for c in candidates if c is not best
+    )
     tail = f"; {rest} cycles with other tiles" if rest else ""
     if density == 1.0:
         return f"no weight is missing: dense, {best.cycles:,.0f} cycles predicted{tail}"
     if gain < 1.05:
-        return (f"density {density:.3f}, but the kept weights of {best.computed_macs:,} multiply-adds are scattered over the "
-                f"output tiles: sparse gains only {gain:.2f}x, {best.cycles:,.0f} cycles predicted{tail}")
+        return (
+            f"density {density:.3f}, but the kept weights are scattered over the output tiles: sparse gains only "
+            f"{gain:.2f}x, {best.cycles:,.0f} cycles predicted{tail}"
+        )
     return f"density {density:.3f}: {best.cycles:,.0f} cycles predicted, {gain:.1f}x fewer than dense{tail}"
 
 
@@ -143,6 +192,10 @@ def choose(layer: Layer, layout: Layout) -> Choice:
         h, w, _ = layer.out_shape
         taps = layer.window.size[0] * layer.window.size[1]
         vectors = layout.size(layer.out_shape) / LANES
-        return Choice(entry, vectors * (taps + TILE_OVERHEAD_CYCLES / 8), layer.out_shape[2] * h * w * taps,
-                      "depthwise: one input channel for each output channel, channels in the lanes")
+        return Choice(
+            entry,
+            vectors * (taps + TILE_OVERHEAD_CYCLES / 8),
+            layer.out_shape[2] * h * w * taps,
+            "depthwise: one input channel for each output channel, channels in the lanes",
+        )
     return _choose_conv(layer, layout)

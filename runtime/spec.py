@@ -1,4 +1,5 @@
 """From a model file's graph to the layers that the runtime executes: fused, with shapes and padding resolved."""
+
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -66,7 +67,7 @@ def _window(node: Node, shape: Shape, out: Shape, size: tuple[int, int]) -> Wind
     padding = node.attrs.get("padding", "valid")
     if padding == "valid":
         top = left = 0
-    elif padding == "same":                      # TensorFlow's rule: the odd pixel comes at the end
+    elif padding == "same":  # TensorFlow's rule: the odd pixel comes at the end
         top, left = (max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i]) // 2 for i in (0, 1))
     else:
         (top, _), (left, _) = padding
@@ -74,15 +75,29 @@ def _window(node: Node, shape: Shape, out: Shape, size: tuple[int, int]) -> Wind
 
 
 def _conv(node: Node, shape: Shape, out: Shape) -> Layer:
-    stored = node.tensors["kernel"]
-    masked = isinstance(stored, MaskedKernel)
-    kernel = stored.dense() if masked else stored
-    mask = stored.expanded_mask() if masked and stored.density < 1 else None
+    stored, bias = node.tensors["kernel"], node.tensors.get("bias")
+    mask = None
+    if isinstance(stored, MaskedKernel):
+        kernel = stored.dense()
+        mask = stored.expanded_mask() if stored.density < 1 else None
+    else:
+        kernel = stored
+    assert not isinstance(bias, MaskedKernel), "only kernels are masked"
     if node.op == "dense":
         kernel = kernel.reshape(shape[0], shape[1], -1, kernel.shape[-1])
-    return Layer("conv2d", (node.name,), node.inputs[0], node.output, shape, out, kernel=kernel, mask=mask,
-                 window=_window(node, shape, out, kernel.shape[:2]), bias=node.tensors.get("bias"),
-                 groups=node.attrs.get("groups", 1))
+    return Layer(
+        "conv2d",
+        (node.name,),
+        node.inputs[0],
+        node.output,
+        shape,
+        out,
+        kernel=kernel,
+        mask=mask,
+        window=_window(node, shape, out, (kernel.shape[0], kernel.shape[1])),
+        bias=bias,
+        groups=node.attrs.get("groups", 1),
+    )
 
 
 def to_layer(node: Node, shape: Shape, out: Shape) -> Layer:
@@ -100,11 +115,11 @@ def to_layer(node: Node, shape: Shape, out: Shape) -> Layer:
         case "add":
             return Layer("add", *ends, other=node.inputs[1])
         case _:
-            return Layer(node.op, *ends)         # softmax, flatten; validation let no other name pass
+            return Layer(node.op, *ends)  # softmax, flatten; validation let no other name pass
 
 
 def _readers(layers: list[Layer], outputs: tuple[str, ...]) -> dict[str, int]:
-    count = dict.fromkeys(outputs, 2)            # an output must stay visible: never fused away
+    count = dict.fromkeys(outputs, 2)  # an output must stay visible: never fused away
     for layer in layers:
         for name in (layer.x, layer.other):
             if name is not None:
@@ -117,17 +132,33 @@ def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
         h, w, c = first.shape
         window = replace(second.window, size=(h, w))
         mask = None if second.mask is None else second.mask.reshape(h, w, c, -1)
-        return replace(second, nodes=first.nodes + second.nodes, x=first.x, shape=first.shape, window=window,
-                       kernel=second.kernel.reshape(h, w, c, -1), mask=mask)
+        return replace(
+            second,
+            nodes=first.nodes + second.nodes,
+            x=first.x,
+            shape=first.shape,
+            window=window,
+            kernel=second.kernel.reshape(h, w, c, -1),
+            mask=mask,
+        )
     return None
 
 
 def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
     """`first` with `second` folded in, or None where that isn't possible."""
     plain = first.low == -np.inf and first.high == np.inf
-    if second.op == "activate" and second.x == first.output and first.op in ("conv2d", "add", "max_pool", "average_pool"):
-        return replace(first, nodes=first.nodes + second.nodes, output=second.output,
-                       low=max(first.low, second.low), high=min(first.high, second.high))
+    if (
+        second.op == "activate"
+        and second.x == first.output
+        and first.op in ("conv2d", "add", "max_pool", "average_pool")
+    ):
+        return replace(
+            first,
+            nodes=first.nodes + second.nodes,
+            output=second.output,
+            low=max(first.low, second.low),
+            high=min(first.high, second.high),
+        )
     if second.op == "add" and first.op == "conv2d" and plain and first.other is None:
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
@@ -136,7 +167,9 @@ def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | N
 
 
 def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> list[Layer]:
-    """Fold activations, residual sums and flattening into their neighbours, as long as no value that others read is lost."""
+    """Fold activations, residual sums and flattening into their neighbours, as long as no value that others read is
+    lost.
+    """
     changed = True
     while changed:
         changed = False
@@ -149,29 +182,52 @@ def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...])
             made_before = {n for n, at in position.items() if at < i} | set(inputs)
             merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before)
             if merged is not None:
-                layers = [*layers[:i], merged, *layers[i + 1:j], *layers[j + 1:]]
+                layers = [*layers[:i], merged, *layers[i + 1 : j], *layers[j + 1 :]]
                 changed = True
                 break
     return layers
 
 
 def as_long_rows(layer: Layer, longest: int = 256) -> Layer:
-    """A pointwise convolution sees no neighbours: its pixels are laid in long rows, so that few tiles are cut short at a row's end."""
+    """A pointwise convolution sees no neighbours: its pixels are laid in long rows, so that few tiles are cut short at
+    a row's end.
+    """
     (h, w, c), (oh, ow, c_out) = layer.shape, layer.out_shape
     if layer.op != "conv2d" or layer.window != Window((1, 1)) or (oh, ow) != (h, w):
         return layer
-    lengths = [n for n in range(w, longest + 1) if h * w % n == 0 and n % 16 == 0] or [h * w if h * w <= 2 * longest else w]
-    return replace(layer, shape=(h * w // lengths[-1], lengths[-1], c), out_shape=(h * w // lengths[-1], lengths[-1], c_out))
+    lengths = [n for n in range(w, longest + 1) if h * w % n == 0 and n % 16 == 0] or [
+        h * w if h * w <= 2 * longest else w
+    ]
+    return replace(
+        layer, shape=(h * w // lengths[-1], lengths[-1], c), out_shape=(h * w // lengths[-1], lengths[-1], c_out)
+    )
 
 
 def split_strided_pointwise(layer: Layer) -> list[Layer]:
-    """A pointwise convolution that skips pixels becomes a copy of the pixels it reads, and a pointwise convolution of those."""
+    """A pointwise convolution that skips pixels becomes a copy of the pixels it reads, and a pointwise convolution of
+    those.
+    """
     window, (_, _, c), (oh, ow, _) = layer.window, layer.shape, layer.out_shape
-    if layer.op != "conv2d" or window.size != (1, 1) or window.stride == (1, 1) or window.pad_top or window.pad_left \
-            or (oh - 1) * window.stride[0] >= layer.shape[0] or (ow - 1) * window.stride[1] >= layer.shape[1]:
+    if (
+        layer.op != "conv2d"
+        or window.size != (1, 1)
+        or window.stride == (1, 1)
+        or window.pad_top
+        or window.pad_left
+        or (oh - 1) * window.stride[0] >= layer.shape[0]
+        or (ow - 1) * window.stride[1] >= layer.shape[1]
+    ):
         return [layer]
     picked = layer.output + "/picked"
-    pick = Layer("max_pool", (layer.name + "/pick",), layer.x, picked, layer.shape, (oh, ow, c), window=replace(window, dilation=(1, 1)))
+    pick = Layer(
+        "max_pool",
+        (layer.name + "/pick",),
+        layer.x,
+        picked,
+        layer.shape,
+        (oh, ow, c),
+        window=replace(window, dilation=(1, 1)),
+    )
     return [pick, replace(layer, x=picked, shape=(oh, ow, c), window=Window((1, 1)))]
 
 

@@ -1,8 +1,9 @@
 """How many cores there are for us, and running a parallel region safely whatever threading layer Numba has.
 
-Facts that this module lives with: concurrent regions abort under ``workqueue``; a forked child must not enter a region under
-GNU OpenMP or ``workqueue``; the number of threads is a property of the calling thread and has to be put back.
+Facts that this module lives with: concurrent regions abort under ``workqueue``; a forked child must not enter a region
+under GNU OpenMP or ``workqueue``; the number of threads is a property of the calling thread and has to be put back.
 """
+
 import math
 import os
 import threading
@@ -43,7 +44,9 @@ def resolve(threads: int | None) -> int:
     if threads is None:
         threads = available_cores()
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
-        raise InputError(f"threads: expected a whole number of at least 1, got {threads!r}. Leave it out to use every core.")
+        raise InputError(
+            f"threads: expected a whole number of at least 1, got {threads!r}. Leave it out to use every core."
+        )
     return 1 if config.DISABLE_JIT else min(threads, int(config.NUMBA_NUM_THREADS))
 
 
@@ -61,8 +64,12 @@ def _may_enter() -> bool:
         return True
     if not _state["warned"]:
         _state["warned"] = True
-        warnings.warn(f"this process was forked after a parallel run, and Numba's {layer()} threads do not survive a fork: "
-                      "running on one thread. Start processes with 'spawn', or install tbb.", RuntimeWarning, stacklevel=4)
+        warnings.warn(
+            f"this process was forked after a parallel run, and Numba's {layer()} threads do not survive a fork: "
+            "running on one thread. Start processes with 'spawn', or install tbb.",
+            RuntimeWarning,
+            stacklevel=4,
+        )
     return False
 
 
@@ -75,7 +82,7 @@ def run(workers: int, parallel: Callable[[int], None], alone: Callable[[], None]
     if known in ("omp", "tbb"):
         _enter(workers, parallel)
     else:
-        with _lock:                              # workqueue aborts on concurrent regions; unknown before the first run
+        with _lock:  # workqueue aborts on concurrent regions; unknown before the first run
             _enter(workers, parallel)
 
 

@@ -1,4 +1,5 @@
 """Which weights exist, without their values: densities, pattern census, block structure, rows of output tiles."""
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,8 @@ from runtime.spec import Layer
 class Topology:
     """The existing weights of one layer.
 
-    kept : bool[kh, kw, c_in, c_out] with c_in counting *all* input channels, grouped convolution written out as absent weights.
+    kept : bool[kh, kw, c_in, c_out] with c_in counting *all* input channels, grouped convolution written out as absent
+        weights.
     """
 
     kept: np.ndarray
@@ -21,12 +23,15 @@ class Topology:
         return float(self.kept.mean())
 
     def rows(self, tile_channels: int) -> np.ndarray:
-        """bool[tiles, kh, kw, c_in]: the (tap, input channel) pairs that any output channel of a tile keeps. O(mask)."""
+        """bool[tiles, kh, kw, c_in]: the (tap, input channel) pairs that any output channel of a tile keeps.
+        O(mask).
+        """
         kh, kw, c_in, c_out = self.kept.shape
         tiles = -(-c_out // tile_channels)
         padded = np.zeros((kh, kw, c_in, tiles * tile_channels), bool)
         padded[..., :c_out] = self.kept
-        return padded.reshape(kh, kw, c_in, tiles, tile_channels).any(-1).transpose(3, 0, 1, 2)
+        kept_by_tile = np.asarray(padded.reshape(kh, kw, c_in, tiles, tile_channels).any(axis=-1))
+        return kept_by_tile.transpose(3, 0, 1, 2)
 
 
 def of_layer(layer: Layer) -> Topology:
@@ -40,7 +45,9 @@ def of_layer(layer: Layer) -> Topology:
     kept = np.zeros((kh, kw, c_group * layer.groups, c_out), bool)
     per_group = c_out // layer.groups
     for g in range(layer.groups):
-        kept[:, :, g * c_group:(g + 1) * c_group, g * per_group:(g + 1) * per_group] = mask[..., g * per_group:(g + 1) * per_group]
+        kept[:, :, g * c_group : (g + 1) * c_group, g * per_group : (g + 1) * per_group] = mask[
+            ..., g * per_group : (g + 1) * per_group
+        ]
     return Topology(kept)
 
 
@@ -56,7 +63,7 @@ def full_kernel(layer: Layer) -> np.ndarray:
     per_group = c_out // layer.groups
     for g in range(layer.groups):
         out = slice(g * per_group, (g + 1) * per_group)
-        full[:, :, g * c_group:(g + 1) * c_group, out] = masked[..., out]
+        full[:, :, g * c_group : (g + 1) * c_group, out] = masked[..., out]
     return full
 
 
@@ -72,7 +79,9 @@ def census(mask: np.ndarray) -> dict[tuple[int, ...], int]:
 
 
 def shared_by(mask: np.ndarray, axis: int, limit: int = 64) -> int:
-    """The largest power of two of adjacent channels (axis 2: inputs, 3: outputs) that share their patterns throughout."""
+    """The largest power of two of adjacent channels (axis 2: inputs, 3: outputs) that share their patterns
+    throughout.
+    """
     group = 1
     while group < limit and mask.shape[axis] > group:
         wider = 2 * group

@@ -1,4 +1,5 @@
 """Atomic counters in an int64 array, with plain twins for the pass without compilation (which has one thread)."""
+
 import os
 
 from llvmlite import ir
@@ -30,36 +31,45 @@ def _yield_core():
 
 
 if COMPILED:
+
     @intrinsic
     def fetch_add(typing, array, index, amount):
         """array[index] += amount as one sequentially consistent step; gives the value before."""
+
         def codegen(context, b, sig, args):
             return b.atomic_rmw("add", at(context, b, sig.args[0], args[0], args[1]), args[2], "seq_cst")
+
         return types.int64(array, types.int64, types.int64), codegen
 
     @intrinsic
     def load_acquire(typing, array, index):
         """array[index], seen with everything its last writer wrote before."""
+
         def codegen(context, b, sig, args):
             return b.load_atomic(at(context, b, sig.args[0], args[0], args[1]), "acquire", 8)
+
         return types.int64(array, types.int64), codegen
 
     @intrinsic
     def pause(typing):
         """A hint that this thread spins; costs nothing where the processor has no such instruction."""
+
         def codegen(context, b, sig, args):
             if b.module.triple.startswith("x86_64"):
                 b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(VOID, []), "llvm.x86.sse2.pause"), [])
             return context.get_dummy_value()
+
         return types.void(), codegen
 
     @intrinsic
     def yield_core(typing):
         """Let another thread have this core, where the system is POSIX."""
+
         def codegen(context, b, sig, args):
             if os.name == "posix":
                 b.call(cgutils.get_or_insert_function(b.module, ir.FunctionType(ir.IntType(32), []), "sched_yield"), [])
             return context.get_dummy_value()
+
         return types.void(), codegen
 else:
     fetch_add, load_acquire, pause, yield_core = _fetch_add, _load_acquire, _pause, _yield_core

@@ -1,25 +1,42 @@
 """Convolution over lists of kept rows: the one kernel behind sparse, dense, grouped and depthwise layers.
 
 A *row* is one kept (tap, input channel) of a tile of output channels. The rows of an output tile lie in the order
-(ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that fall in
-the padding are not executed. `starts` holds, for each output tile and tap, where its rows begin.
+(ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that
+fall in the padding are not executed. `starts` holds, for each output tile and tap, where its rows begin.
 """
+
 from numba import literal_unroll
 
 from runtime.kernels.options import kernel
-from runtime.kernels.vector import add_tile, bias_tile, clamp_tile, fma_rows, load_tile, store_tile
+from runtime.kernels.vector import IMAGES_NEAR, add_tile, bias_tile, clamp_tile, fma_rows, load_tile, marker, store_tile
+
+ONE = marker(1)
 
 
 @kernel
-def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile, first_tap, last_tap, segments):
+def conv_tile(
+    kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile, first_tap, last_tap, segments
+):
     """One register tile: bias, the rows of the given tap segments, residual, activation, store."""
     starts = step["starts_at"] + tile * (step["taps"] + 1)
     rows_at, row_size = step["rows_at"], step["row_size"]
     acc = bias_tile(kind, weights, step["bias_at"] + tile * step["tile_channels"], pixels, outputs)
     for s in range(segments):
         first, last = index[starts + first_tap + s * step["kw"]], index[starts + last_tap + s * step["kw"]]
-        acc = fma_rows(kind, acc, arena, x_at, step["x_stride"], index, rows_at + first, rows_at + last,
-                       weights, step["weights_at"] + first * row_size, pixels, outputs)
+        acc = fma_rows(
+            kind,
+            acc,
+            arena,
+            x_at,
+            step["x_stride"],
+            index,
+            rows_at + first,
+            rows_at + last,
+            weights,
+            step["weights_at"] + first * row_size,
+            pixels,
+            outputs,
+        )
     if residual_at >= 0:
         acc = add_tile(acc, load_tile(arena, residual_at, step["out_pixel"], pixels, outputs))
     acc = clamp_tile(acc, step["low"], step["high"])
@@ -30,7 +47,8 @@ def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, 
 def conv(kind, outputs, sizes, step, task, base, arena, weights, index):
     """The part of one layer and image group that belongs to a task: some output rows of some output tiles.
 
-    Each run of output columns that see the same taps is covered by tiles of the pixel numbers in `sizes`, largest first.
+    Each run of output columns that see the same taps is covered by tiles of the pixel numbers in `sizes`, largest
+    first.
     """
     oh, ow, kw, dy = step["oh"], step["ow"], step["kw"], step["dilation_y"]
     tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
@@ -58,6 +76,103 @@ def conv(kind, outputs, sizes, step, task, base, arena, weights, index):
                         x_at = x_row + (ox * step["stride_x"] - step["pad_left"]) * step["x_pixel"]
                         out_at = base + step["out_at"] + tile_at + ox * step["out_pixel"]
                         residual_at = out_at + step["residual_at"] - step["out_at"] if step["residual_at"] >= 0 else -1
-                        conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile,
-                                  first_tap, last_tap, segments)
+                        conv_tile(
+                            kind,
+                            pixels,
+                            outputs,
+                            step,
+                            arena,
+                            weights,
+                            index,
+                            x_at,
+                            out_at,
+                            residual_at,
+                            tile,
+                            first_tap,
+                            last_tap,
+                            segments,
+                        )
                         ox += len(pixels)
+
+
+@kernel
+def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, first_tap, last_tap, segments):
+    """Every output channel of a few pixels, over one part of the input channels; sums wait in the output between the
+    parts.
+    """
+    taps, channels, kw = step["taps"], step["tiles"], step["kw"]
+    rows_at, weights_at, bias_at, out_pixel = step["rows_at"], step["weights_at"], step["bias_at"], step["out_pixel"]
+    lanes, block, plane = step["lanes"], step["out_block"], step["oh"] * step["ow"] * step["out_pixel"]
+    last_part = part == step["parts"] - 1
+    starts = step["starts_at"] + part * channels * (taps + 1)
+    for channel in range(channels):
+        here = out_at + channel // block * plane + channel % block * lanes
+        if part == 0:
+            acc = bias_tile(IMAGES_NEAR, weights, bias_at + channel, pixels, ONE)
+        else:
+            acc = load_tile(arena, here, out_pixel, pixels, ONE)
+        for s in range(segments):
+            first, last = index[starts + first_tap + s * kw], index[starts + last_tap + s * kw]
+            acc = fma_rows(
+                IMAGES_NEAR,
+                acc,
+                arena,
+                x_at,
+                0,
+                index,
+                rows_at + first,
+                rows_at + last,
+                weights,
+                weights_at + first,
+                pixels,
+                ONE,
+            )
+        if last_part:
+            if residual_at >= 0:
+                acc = add_tile(acc, load_tile(arena, residual_at + here - out_at, out_pixel, pixels, ONE))
+            acc = clamp_tile(acc, step["low"], step["high"])
+        store_tile(acc, arena, here, out_pixel, pixels, ONE)
+        starts += taps + 1
+
+
+@kernel
+def conv_scattered(sizes, step, task, base, arena, weights, index):
+    """Some output rows of a layer whose weights share no patterns: each output channel runs its own rows.
+
+    A few pixels see all output channels before the next few, one part of the input channels after the other, so that
+    the activations they read stay in the first-level cache. Needs input pixels PIXEL apart and a stride of one column.
+    """
+    kw, dy = step["kw"], step["dilation_y"]
+    first_oy = task * step["rows_per_task"]
+    for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"])):
+        iy = oy * step["stride_y"] - step["pad_top"]
+        ky_high = min(step["kh"], max(0, -((iy - step["h"]) // dy)))
+        ky_low = min(ky_high, max(0, -(iy // dy)))
+        for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
+            ox, kx_low, kx_high = index[run], index[run + 2], index[run + 3]
+            end = ox + index[run + 1]
+            if kx_low == 0 and kx_high == kw:
+                segments, first_tap, last_tap = 1, ky_low * kw, ky_high * kw
+            else:
+                segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
+            for pixels in literal_unroll(sizes):
+                while end - ox >= len(pixels):
+                    x_at = base + step["x_at"] + iy * step["x_row"] + (ox - step["pad_left"]) * step["x_pixel"]
+                    place = base + (oy * step["ow"] + ox) * step["out_pixel"]
+                    residual_at = place + step["residual_at"] if step["residual_at"] >= 0 else -1
+                    for part in range(step["parts"]):
+                        scattered_tile(
+                            pixels,
+                            step,
+                            arena,
+                            weights,
+                            index,
+                            x_at,
+                            place + step["out_at"],
+                            residual_at,
+                            part,
+                            first_tap,
+                            last_tap,
+                            segments,
+                        )
+                    ox += len(pixels)

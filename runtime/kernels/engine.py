@@ -1,30 +1,39 @@
 """Runs the steps of a plan on threads: every worker walks the same list of steps and claims tasks by atomic counters.
 
-A worker never waits for a task that nobody has claimed, so the run ends however few of the workers really run at once; it waits
-only for tasks in the hands of a running thread. Tasks write disjoint parts of the arena: who runs which cannot change a bit.
+A worker never waits for a task that nobody has claimed, so the run ends however few of the workers really run at once;
+it waits only for tasks in the hands of a running thread. Tasks write disjoint parts of the arena: who runs which cannot
+change a bit.
 """
+
 import numba
 import numpy as np
 
 from runtime.kernels import other, tiles
 from runtime.kernels.atomic import fetch_add, load_acquire, pause, yield_core
-from runtime.kernels.conv import conv
+from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.options import kernel, parallel_kernel
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 
 IMPORT, EXPORT, FLATTEN, SOFTMAX = int(Kernel.IMPORT), int(Kernel.EXPORT), int(Kernel.FLATTEN), int(Kernel.SOFTMAX)
 CONV_IMAGES, CONV_CHANNELS, CONV_DEPTHWISE = int(Kernel.CONV_IMAGES), int(Kernel.CONV_CHANNELS), int(Kernel.DEPTHWISE)
-MAX_POOL, AVERAGE_POOL, ADD, ACTIVATE = int(Kernel.MAX_POOL), int(Kernel.AVERAGE_POOL), int(Kernel.ADD), int(Kernel.ACTIVATE)
+CONV_SCATTERED = int(Kernel.CONV_SCATTERED)
+MAX_POOL, AVERAGE_POOL, ADD, ACTIVATE = (
+    int(Kernel.MAX_POOL),
+    int(Kernel.AVERAGE_POOL),
+    int(Kernel.ADD),
+    int(Kernel.ACTIVATE),
+)
 
 _IMAGES, _CHANNELS = tiles.images_tiles(), tiles.channels_tiles()
 I0, I1, I2 = (marker(t.outputs) for t in (_IMAGES[0], _IMAGES[-2], _IMAGES[-1]))
 I0_SIZES, I1_SIZES, I2_SIZES = (tuple(map(marker, t.pixels)) for t in (_IMAGES[0], _IMAGES[-2], _IMAGES[-1]))
+SCATTERED_SIZES = tuple(map(marker, tiles.scattered_tile().pixels))
 C0, C1 = (marker(t.outputs) for t in _CHANNELS)
 C0_SIZES, C1_SIZES = (tuple(map(marker, t.pixels)) for t in _CHANNELS)
 
-SPINS = 2000                            # pauses before a waiting thread offers its core: some tens of microseconds
-COUNTER_STRIDE = 16                     # int64 values: two cache lines apart
+SPINS = 2000  # pauses before a waiting thread offers its core: some tens of microseconds
+COUNTER_STRIDE = 16  # int64 values: two cache lines apart
 
 
 @kernel
@@ -43,15 +52,19 @@ def run_convolution(step, task, base, arena, weights, index):
             conv(CHANNELS, C0, C0_SIZES, step, task, base, arena, weights, index)
         else:
             conv(CHANNELS, C1, C1_SIZES, step, task, base, arena, weights, index)
+    elif step["kernel"] == CONV_SCATTERED:
+        conv_scattered(SCATTERED_SIZES, step, task, base, arena, weights, index)
     else:
         conv(DEPTHWISE, C1, C1_SIZES, step, task, base, arena, weights, index)
 
 
 @kernel
 def run_task(step, task, base, first, count, arena, weights, index):
-    """One task of any step, for the image group whose arena begins at `base` and which holds images first..first+count-1."""
+    """One task of any step, for the image group whose arena begins at `base` and which holds images
+    first..first+count-1.
+    """
     kind = step["kernel"]
-    if kind in (CONV_IMAGES, CONV_CHANNELS, CONV_DEPTHWISE):
+    if kind in (CONV_IMAGES, CONV_CHANNELS, CONV_DEPTHWISE, CONV_SCATTERED):
         run_convolution(step, task, base, arena, weights, index)
     elif kind == MAX_POOL:
         other.pool(True, step, task, base, arena)
@@ -73,7 +86,9 @@ def run_task(step, task, base, first, count, arena, weights, index):
 
 @kernel
 def work_together(steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters):
-    """One worker's part of a run in which all workers share each step: claim tasks, then wait for the step's last one."""
+    """One worker's part of a run in which all workers share each step: claim tasks, then wait for the step's last
+    one.
+    """
     for s in range(len(steps)):
         step = steps[s]
         tasks = step["tasks"]

@@ -1,8 +1,9 @@
 """Facts about the processor that kernels are compiled for: vector width, registers, cache sizes.
 
-The facts follow the *compiler's* target, not the hardware: with ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` set, the kernels
-are those of the emulated machine.
+The facts follow the *compiler's* target, not the hardware: with ``NUMBA_CPU_NAME`` and ``NUMBA_CPU_FEATURES`` set, the
+kernels are those of the emulated machine.
 """
+
 import platform
 from dataclasses import dataclass
 
@@ -25,7 +26,9 @@ class Machine:
 
     def __post_init__(self) -> None:
         if self.lanes not in (4, 8, 16):
-            raise ValueError(f"machine: expected 4, 8 or 16 lanes, got {self.lanes}. Add a row to the tile table for it.")
+            raise ValueError(
+                f"machine: expected 4, 8 or 16 lanes, got {self.lanes}. Add a row to the tile table for it."
+            )
 
 
 AVX512 = Machine("AVX-512", lanes=16, registers=32)

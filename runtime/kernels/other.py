@@ -1,8 +1,9 @@
 """Everything but convolution: layout changes at the borders, pooling, sums, activations, softmax.
 
-In a layout, channel c of pixel p of image lane l lies at ``((c // block) * pixels + p) * pixel + (c % block) * lanes + l``.
-Pooling, sums and activations work on whole vectors and don't care what the lanes are.
+In a layout, channel c of pixel p of image lane l lies at ``((c // block) * pixels + p) * pixel + (c % block) * lanes +
+l``. Pooling, sums and activations work on whole vectors and don't care what the lanes are.
 """
+
 import numpy as np
 
 from runtime.kernels.options import kernel
@@ -76,7 +77,9 @@ def pool(maximum, step, task, base, arena):
             done = 0
             while done < size:
                 if size - done >= 8 * LANES:
-                    pool_tile(EIGHT, maximum, step, arena, x_at + done, out_at + done, bottom - top, right - left, scale)
+                    pool_tile(
+                        EIGHT, maximum, step, arena, x_at + done, out_at + done, bottom - top, right - left, scale
+                    )
                     done += 8 * LANES
                 else:
                     pool_tile(ONE, maximum, step, arena, x_at + done, out_at + done, bottom - top, right - left, scale)

@@ -1,13 +1,18 @@
-"""Every kernel by name: ``<dtype>_<op>_<layout>_<structure>_<tile>__<backend>``. The name is test id and benchmark id too."""
+"""Every kernel by name: ``<dtype>_<op>_<layout>_<structure>_<tile>__<backend>``. The name is test id and benchmark id
+too.
+"""
+
 from dataclasses import dataclass
 
 from runtime.kernels.step import Kernel
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles
+from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tile
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One compiled kernel: its name, its family, the layouts it serves, and its register tile if it has a choice of tiles."""
+    """One compiled kernel: its name, its family, the layouts it serves, and its register tile if it has a choice of
+    tiles.
+    """
 
     name: str
     kernel: Kernel
@@ -17,16 +22,32 @@ class Entry:
 
 def _entries() -> tuple[Entry, ...]:
     both = ("images", "channels")
-    entries = [Entry(f"f32_conv2d_images_rows_{t.name}__cpu", Kernel.CONV_IMAGES, ("images",), t)
-               for t in images_tiles()]
-    entries += [Entry(f"f32_conv2d_channels_rows_{t.name}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
-                for t in channels_tiles()]
+    entries = [
+        Entry(f"f32_conv2d_images_rows_{t.name}__cpu", Kernel.CONV_IMAGES, ("images",), t) for t in images_tiles()
+    ]
+    entries += [
+        Entry(f"f32_conv2d_channels_rows_{t.name}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
+        for t in channels_tiles()
+    ]
+    scattered = scattered_tile()
+    entries.append(
+        Entry(f"f32_conv2d_images_scattered_{scattered.name}__cpu", Kernel.CONV_SCATTERED, ("images",), scattered)
+    )
     narrow = channels_tiles()[-1]
     entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
-    for op, kernel in (("max_pool", Kernel.MAX_POOL), ("average_pool", Kernel.AVERAGE_POOL), ("add", Kernel.ADD),
-                       ("activate", Kernel.ACTIVATE)):
+    for op, kernel in (
+        ("max_pool", Kernel.MAX_POOL),
+        ("average_pool", Kernel.AVERAGE_POOL),
+        ("add", Kernel.ADD),
+        ("activate", Kernel.ACTIVATE),
+    ):
         entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, both))
-    for op, kernel in (("softmax", Kernel.SOFTMAX), ("flatten", Kernel.FLATTEN), ("import", Kernel.IMPORT), ("export", Kernel.EXPORT)):
+    for op, kernel in (
+        ("softmax", Kernel.SOFTMAX),
+        ("flatten", Kernel.FLATTEN),
+        ("import", Kernel.IMPORT),
+        ("export", Kernel.EXPORT),
+    ):
         entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, both))
     return tuple(entries)
 

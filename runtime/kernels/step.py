@@ -1,4 +1,5 @@
 """What a kernel is told: one record per step of a plan, and the names of the kernels."""
+
 from enum import IntEnum
 
 import numpy as np
@@ -7,17 +8,18 @@ import numpy as np
 class Kernel(IntEnum):
     """Kernel families; the tile of a convolution is chosen by `tile_outputs`."""
 
-    IMPORT = 0          # the user's NHWC array into a layout
-    EXPORT = 1          # a layout into the user's NHWC array
-    CONV_IMAGES = 2     # images in the lanes
-    CONV_CHANNELS = 3   # output channels in the lanes
-    DEPTHWISE = 4       # channels in the lanes, one input channel for each output channel
+    IMPORT = 0  # the user's NHWC array into a layout
+    EXPORT = 1  # a layout into the user's NHWC array
+    CONV_IMAGES = 2  # images in the lanes, rows shared by a tile of output channels
+    CONV_CHANNELS = 3  # output channels in the lanes
+    DEPTHWISE = 4  # channels in the lanes, one input channel for each output channel
     MAX_POOL = 5
     AVERAGE_POOL = 6
     ADD = 7
     ACTIVATE = 8
     SOFTMAX = 9
     FLATTEN = 10
+    CONV_SCATTERED = 11  # images in the lanes, every output channel with rows of its own
 
 
 INTEGERS = """
@@ -26,10 +28,10 @@ x_at out_at residual_at staging_at
 h w c oh ow out_c
 lanes x_block x_pixel x_row out_block out_pixel x_stride x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
-tiles tile_outputs tile_channels row_size tiles_per_task rows_per_task tile_chunks
+tiles tile_outputs tile_channels row_size tiles_per_task rows_per_task tile_chunks parts
 weights_at bias_at rows_at starts_at runs_at runs
 """.split()
 
 STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [("low", np.float32), ("high", np.float32)])
-"""Fields, in elements unless a count. Offsets ending in `_at` are into the arena of one image group (x, out, residual), into the
-shared staging area (staging), into the weights (weights, bias) or into the index (rows, starts, runs)."""
+"""Fields, in elements unless a count. Offsets ending in `_at` are into the arena of one image group (x, out, residual),
+into the shared staging area (staging), into the weights (weights, bias) or into the index (rows, starts, runs)."""

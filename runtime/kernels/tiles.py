@@ -1,9 +1,10 @@
 """Register tiles of the convolution kernels, chosen by machine: data, measured, not rules.
 
-`outputs` counts output channels (images in the lanes) or vectors of output channels (channels in the lanes); a run of output
-columns is covered by tiles of `pixels` columns, the largest first. A tile needs outputs * pixels accumulators, as many activations
-as pixels (images) or one (channels), and one weight, all in registers.
+`outputs` counts output channels (images in the lanes) or vectors of output channels (channels in the lanes); a run of
+output columns is covered by tiles of `pixels` columns, the largest first. A tile needs outputs * pixels accumulators,
+as many activations as pixels (images) or one (channels), and one weight, all in registers.
 """
+
 from dataclasses import dataclass
 
 from runtime.kernels.machine import MACHINE, Machine
@@ -11,7 +12,9 @@ from runtime.kernels.machine import MACHINE, Machine
 
 @dataclass(frozen=True)
 class Tile:
-    """One register tile shape: its outputs, the numbers of pixels it comes in, and the processor cycles of a row for each."""
+    """One register tile shape: its outputs, the numbers of pixels it comes in, and the processor cycles of a row for
+    each.
+    """
 
     outputs: int
     pixels: tuple[int, ...]
@@ -21,7 +24,9 @@ class Tile:
         if list(self.pixels) != sorted(set(self.pixels), reverse=True) or self.pixels[-1:] != (1,):
             raise ValueError(f"tile: expected falling numbers of pixels that end in 1, got {self.pixels}. Sort them.")
         if len(self.cycles) != len(self.pixels):
-            raise ValueError(f"tile: expected {len(self.pixels)} costs, got {len(self.cycles)}. Give one for each number of pixels.")
+            raise ValueError(
+                f"tile: expected {len(self.pixels)} costs, got {len(self.cycles)}. Give one for each number of pixels."
+            )
 
     @property
     def name(self) -> str:
@@ -42,9 +47,15 @@ class Tile:
 
 
 # Cycles of a row, from GFLOP/s of the bare tiles on an AVX-512 server core (two 512-bit multiply-adds a cycle).
-IMAGES_32 = (Tile(8, (3, 2, 1), (12.2, 8.2, 5.2)), Tile(4, (6, 4, 2, 1), (12.2, 8.3, 5.0, 3.0)), Tile(1, (12, 4, 1), (16.0, 4.0, 1.6)))
+IMAGES_32 = (
+    Tile(8, (3, 2, 1), (12.2, 8.2, 5.2)),
+    Tile(4, (6, 4, 2, 1), (12.2, 8.3, 5.0, 3.0)),
+    Tile(1, (12, 4, 1), (24.0, 6.0, 2.0)),
+)
+SCATTERED_32 = Tile(1, (10, 6, 4, 2, 1), (7.0, 4.7, 3.4, 2.1, 1.4))
 CHANNELS_32 = (Tile(2, (8, 4, 2, 1), (8.2, 4.8, 3.2, 2.6)), Tile(1, (16, 8, 4, 2, 1), (10.0, 5.3, 3.3, 2.3, 1.4)))
 # 16 registers: at most 12 accumulators.
+SCATTERED_16 = Tile(1, (8, 6, 4, 2, 1), (6.0, 4.7, 3.4, 2.1, 1.4))
 IMAGES_16 = (Tile(4, (3, 2, 1), (6.2, 4.2, 3.0)), Tile(1, (8, 4, 1), (8.0, 4.0, 1.6)))
 CHANNELS_16 = (Tile(2, (4, 2, 1), (4.6, 3.0, 2.4)), Tile(1, (8, 4, 2, 1), (5.3, 3.3, 2.3, 1.4)))
 
@@ -57,3 +68,8 @@ def images_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
 def channels_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
     """Tiles with output channels in the lanes."""
     return CHANNELS_32 if machine.registers >= 32 else CHANNELS_16
+
+
+def scattered_tile(machine: Machine = MACHINE) -> Tile:
+    """The tile with images in the lanes and one output channel at a time."""
+    return SCATTERED_32 if machine.registers >= 32 else SCATTERED_16

@@ -1,13 +1,14 @@
 """Explicit vectors for Numba: a small set of primitives over tiles of vector registers, each with a NumPy twin.
 
-A *vector* holds ``LANES`` float32 values in one register. A *tile* is a tuple of vectors, ``pixels * outputs`` of them, kept in
-registers by the compiler. Memory is named by (array, offset) with offsets in elements; addresses are formed by GEP alone.
-Tile sizes travel as *markers*: a tuple of n zeros stands for the compile-time number n, so that one function in plain Python
-serves every tile shape.
+A *vector* holds ``LANES`` float32 values in one register. A *tile* is a tuple of vectors, ``pixels * outputs`` of them,
+kept in registers by the compiler. Memory is named by (array, offset) with offsets in elements; addresses are formed by
+GEP alone. Tile sizes travel as *markers*: a tuple of n zeros stands for the compile-time number n, so that one function
+in plain Python serves every tile shape.
 
-Without compilation (``NUMBA_DISABLE_JIT=1``) each primitive is its twin: vectors are arrays, tiles are tuples of arrays.
-No primitive checks a range: what is passed in was proven when the weights were packed.
+Without compilation (``NUMBA_DISABLE_JIT=1``) each primitive is its twin: vectors are arrays, tiles are tuples of
+arrays. No primitive checks a range: what is passed in was proven when the weights were packed.
 """
+
 from collections.abc import Callable
 from typing import Any
 
@@ -29,10 +30,13 @@ def marker(n: int) -> tuple[int, ...]:
     return (0,) * n
 
 
-# What the lanes of a tile are. IMAGES_NEAR: images, and the tile's pixels lie PIXEL elements apart, a compile-time fact.
+# What the lanes of a tile are. IMAGES_NEAR: images, and the tile's pixels lie PIXEL elements apart, a compile-time
+# fact.
 IMAGES, CHANNELS, DEPTHWISE, IMAGES_NEAR = marker(1), marker(2), marker(3), marker(4)
-BLOCK = 32                          # channels of a pixel that lie together, with images in the lanes
-PIXEL = (BLOCK + 1) * LANES         # elements from pixel to pixel of a full block: one vector of padding, against a power of two
+BLOCK = 32  # channels of a pixel that lie together, with images in the lanes
+PIXEL = (
+    BLOCK + 1
+) * LANES  # elements from pixel to pixel of a full block: one vector of padding, against a power of two
 
 
 def kind_of_images(kind: Any) -> bool:
@@ -60,8 +64,10 @@ class VectorModel(models.PrimitiveModel):
 
 def primitive(twin: Callable) -> Callable[[Callable], Callable]:
     """Decorator: the Numba intrinsic where code is compiled, the NumPy twin where it is not."""
+
     def choose(typing_function: Callable) -> Callable:
         return intrinsic(typing_function) if COMPILED else twin
+
     return choose
 
 
@@ -118,8 +124,9 @@ def unpack(b: Any, tile: Any, count: int) -> list:
 
 # --- twins -----------------------------------------------------------------------------------------------------------
 
+
 def _lanes(array: np.ndarray, offset: int) -> np.ndarray:
-    vector = array[offset:offset + LANES]
+    vector = array[offset : offset + LANES]
     if offset < 0 or vector.size != LANES:
         raise IndexError(f"vector: expected {LANES} elements at offset {offset}, got an array of {array.size}")
     return vector
@@ -138,7 +145,9 @@ def _bias_tile(kind, array, offset, pixels, outputs):
 
 
 def _load_tile(array, offset, stride, pixels, outputs):
-    return tuple(_lanes(array, offset + p * stride + o * LANES).copy() for p in range(len(pixels)) for o in range(len(outputs)))
+    return tuple(
+        _lanes(array, offset + p * stride + o * LANES).copy() for p in range(len(pixels)) for o in range(len(outputs))
+    )
 
 
 def _store_tile(tile, array, offset, stride, pixels, outputs):
@@ -168,7 +177,9 @@ def _clamp_tile(tile, low, high):
 
 
 def _max_tile(tile, other):
-    return tuple(np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b)) for a, b in zip(tile, other, strict=True))
+    return tuple(
+        np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b)) for a, b in zip(tile, other, strict=True)
+    )
 
 
 def _add_tile(tile, other):
@@ -181,9 +192,13 @@ def _scale_tile(tile, factor):
 
 # --- tiles from and to memory ----------------------------------------------------------------------------------------
 
+
 @primitive(_bias_tile)
 def bias_tile(typing, kind, array, offset, pixels, outputs):
-    """A tile that starts at the bias: one scalar for each output (IMAGES), or one vector for each output (other kinds)."""
+    """A tile that starts at the bias: one scalar for each output (IMAGES), or one vector for each output (other
+    kinds).
+    """
+
     def codegen(context, b, sig, args):
         base = at(context, b, sig.args[1], args[1], args[2])
         if kind_of_images(kind):
@@ -191,6 +206,7 @@ def bias_tile(typing, kind, array, offset, pixels, outputs):
         else:
             row = [load_vector(b, ahead(b, base, o * LANES)) for o in range(len(outputs))]
         return cgutils.pack_array(b, row * len(pixels), VEC)
+
     return tile_type(pixels, outputs)(kind, array, types.int64, pixels, outputs), codegen
 
 
@@ -201,15 +217,20 @@ def load_tile(typing, array, offset, stride, pixels, outputs):
 
     def codegen(context, b, sig, args):
         base = at(context, b, sig.args[0], args[0], args[1])
-        vectors = [load_vector(b, ahead(b, step(b, base, args[2], p), o * LANES))
-                   for p in range(len(pixels)) for o in range(len(outputs))]
+        vectors = [
+            load_vector(b, ahead(b, step(b, base, args[2], p), o * LANES))
+            for p in range(len(pixels))
+            for o in range(len(outputs))
+        ]
         return cgutils.pack_array(b, vectors, VEC)
+
     return tile(array, types.int64, types.int64, pixels, outputs), codegen
 
 
 @primitive(_store_tile)
 def store_tile(typing, tile, array, offset, stride, pixels, outputs):
     """array[offset + p*stride + o*LANES : +LANES] = vector o of pixel p."""
+
     def codegen(context, b, sig, args):
         base = at(context, b, sig.args[1], args[1], args[2])
         for p in range(len(pixels)):
@@ -217,19 +238,23 @@ def store_tile(typing, tile, array, offset, stride, pixels, outputs):
                 value = b.extract_value(args[0], p * len(outputs) + o)
                 store_vector(b, value, ahead(b, step(b, base, args[3], p), o * LANES))
         return context.get_dummy_value()
+
     return types.void(tile, array, types.int64, types.int64, pixels, outputs), codegen
 
 
 # --- multiply-add over kept rows -------------------------------------------------------------------------------------
 
-MIN_CHAINS = 8              # independent multiply-adds in flight: two a cycle, four cycles each
+MIN_CHAINS = 8  # independent multiply-adds in flight: two a cycle, four cycles each
 
 
 def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
-    """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in registers.
+    """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in
+    registers.
 
-    A small tile would wait for its own results: it runs several rows at once into tiles of their own, summed at the end.
+    A small tile would wait for its own results: it runs several rows at once into tiles of their own, summed at the
+    end.
     """
+
     def codegen(context, b, sig, args):
         _, tile, x, x_at, x_stride, rows, first, last, w, w_at, _, _ = args
         pixels, outputs = len(sig.args[10]), len(sig.args[11])
@@ -248,12 +273,23 @@ def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
         sets = [unpack(b, tile, count)] + [[zero] * count for _ in range(chains - 1)]
         flat, r = [v for acc in sets for v in acc], first
         if chains > 1:
-            r, flat = _counted_loop(b, r, last, chains, flat, lambda r, now: [
-                v for c in range(chains) for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count:(c + 1) * count])])
+            r, flat = _counted_loop(
+                b,
+                r,
+                last,
+                chains,
+                flat,
+                lambda r, now: [
+                    v
+                    for c in range(chains)
+                    for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count : (c + 1) * count])
+                ],
+            )
         _, tail = _counted_loop(b, r, last, 1, flat[:count], one_row)
         for c in range(1, chains):
-            tail = [b.fadd(v, more) for v, more in zip(tail, flat[c * count:(c + 1) * count], strict=True)]
+            tail = [b.fadd(v, more) for v, more in zip(tail, flat[c * count : (c + 1) * count], strict=True)]
         return cgutils.pack_array(b, tail, VEC)
+
     return codegen
 
 
@@ -328,41 +364,54 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
     """Add the products of the kept rows first..last-1 to a tile.
 
     IMAGES: tile[p, o] += x[x_at + rows[r] + p*x_stride : +LANES] * w[w_at + (r-first)*outputs + o]; lanes are images.
-    CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are output channels.
-    IMAGES_NEAR: as IMAGES, with PIXEL for x_stride, which is ignored.
+    CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are
+    output channels. IMAGES_NEAR: as IMAGES, with PIXEL for x_stride, which is ignored.
     DEPTHWISE: as CHANNELS, with x[x_at + rows[r] + p*x_stride + o*LANES : +LANES] in place of the scalar.
     """
     i64 = types.int64
-    return (tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs),
-            _rows_loop(BODIES[len(kind)], weight_lanes=1 if kind_of_images(kind) else LANES))
+    return (
+        tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs),
+        _rows_loop(BODIES[len(kind)], weight_lanes=1 if kind_of_images(kind) else LANES),
+    )
 
 
 # --- element by element ----------------------------------------------------------------------------------------------
 
+
 def _map_tiles(count: int, function: Callable) -> Callable:
     """Codegen that applies function(b, *vectors) at each place of equally long tiles."""
+
     def codegen(context, b, sig, args):
-        tiles = [unpack(b, arg, count) for arg, kind in zip(args, sig.args, strict=True) if isinstance(kind, types.UniTuple)]
-        scalars = [splat(b, arg) for arg, kind in zip(args, sig.args, strict=True) if not isinstance(kind, types.UniTuple)]
+        tiles = [
+            unpack(b, arg, count) for arg, kind in zip(args, sig.args, strict=True) if isinstance(kind, types.UniTuple)
+        ]
+        scalars = [
+            splat(b, arg) for arg, kind in zip(args, sig.args, strict=True) if not isinstance(kind, types.UniTuple)
+        ]
         return cgutils.pack_array(b, [function(b, *(t[i] for t in tiles), *scalars) for i in range(count)], VEC)
+
     return codegen
 
 
 @primitive(_clamp_tile)
 def clamp_tile(typing, tile, low, high):
     """Each value limited to [low, high]; NaN stays NaN."""
+
     def clamp(b, value, lo, hi):
         value = b.select(b.fcmp_ordered("<", value, lo), lo, value)
         return b.select(b.fcmp_ordered(">", value, hi), hi, value)
+
     return tile(tile, types.float32, types.float32), _map_tiles(len(tile), clamp)
 
 
 @primitive(_max_tile)
 def max_tile(typing, tile, other):
     """The larger of two tiles, value by value; NaN in either gives NaN."""
+
     def larger(b, x, y):
-        chosen = b.select(b.fcmp_unordered(">", x, y), x, y)           # x when larger, or when either is NaN
+        chosen = b.select(b.fcmp_unordered(">", x, y), x, y)  # x when larger, or when either is NaN
         return b.select(b.fcmp_unordered("uno", y, y), y, chosen)
+
     return tile(tile, tile), _map_tiles(len(tile), larger)
 
 
