@@ -1,8 +1,10 @@
-"""Dense layer, pointwise operators, shapes and losses, each with its vector-Jacobian product beside it.
+"""Dense layer, pointwise operators and losses, each with its vector-Jacobian product beside it.
 
 `f_vjp(dy, *args)` returns one cotangent per array argument of `f`, None where `f` has no derivative in it. Operators
-keep the array's own dtype. Convolution is in `conv`; those of `pool` and `norm` can also be had here.
+keep the array's own dtype. Convolution is in `conv`; those of `pool`, `norm` and `shapes` can also be had here.
 """
+
+from math import prod
 
 from lhc_ref.arrays import Array, check_array, check_float, check_like, describe, namespace
 from lhc_ref.errors import InputError
@@ -22,13 +24,16 @@ from lhc_ref.pool import (
     max_pool,
     max_pool_vjp,
 )
+from lhc_ref.shapes import concat, concat_vjp, pad, pad_vjp, reshape, reshape_vjp
 
 __all__ = [
     "add", "add_vjp", "average_pool", "average_pool_vjp", "batch_norm", "batch_norm_inference",
-    "batch_norm_inference_vjp", "batch_norm_vjp", "batch_statistics", "bias_add", "bias_add_vjp", "dense", "dense_vjp",
-    "flatten", "flatten_vjp", "global_average_pool", "global_average_pool_vjp", "max_pool", "max_pool_vjp", "multiply",
-    "multiply_vjp", "relu", "relu_vjp", "scale", "scale_vjp", "softmax", "softmax_cross_entropy",
-    "softmax_cross_entropy_vjp", "softmax_vjp", "update_running",
+    "batch_norm_inference_vjp", "batch_norm_vjp", "batch_statistics", "bias_add", "bias_add_vjp", "clipped_relu",
+    "clipped_relu_vjp", "concat", "concat_vjp", "dense", "dense_vjp", "dropout", "dropout_vjp", "flatten",
+    "flatten_vjp", "global_average_pool", "global_average_pool_vjp", "max_pool", "max_pool_vjp", "multiply",
+    "multiply_vjp", "pad", "pad_vjp", "prelu", "prelu_vjp", "relu", "relu_vjp", "reshape", "reshape_vjp", "scale",
+    "scale_vjp", "sigmoid", "sigmoid_vjp", "softmax", "softmax_cross_entropy", "softmax_cross_entropy_vjp",
+    "softmax_vjp", "update_running",
 ]  # fmt: skip
 
 
@@ -136,15 +141,86 @@ def dense_vjp(dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
 def flatten(x: Array) -> Array:
     """f[n, ...] as f[n, features], in C order (height, width, channel for an image)."""
     check_float(x, "x")
-    features = 1
-    for size in x.shape[1:]:
-        features *= size
+    features = prod(x.shape[1:])
     return x.reshape(x.shape[0], features)
 
 
 def flatten_vjp(dy: Array, x: Array) -> tuple[Array]:
     """Vector-Jacobian product of `flatten`."""
+    check_like(dy, "dy", (x.shape[0], prod(x.shape[1:])), x, "x")
     return (dy.reshape(x.shape),)
+
+
+def prelu(x: Array, slope: Array) -> Array:
+    """`y = x where x > 0, else slope[c] * x`: f[..., c] and f[c] -> f[..., c] (He et al. 2015)."""
+    check_float(x, "x")
+    check_like(slope, "slope", x.shape[-1:], x, "x")
+    return namespace(x).where(x > 0, x, x * slope)
+
+
+def prelu_vjp(dy: Array, x: Array, slope: Array) -> tuple[Array, Array]:
+    """Vector-Jacobian product of `prelu`; the derivative at 0 is the slope."""
+    check_like(dy, "dy", x.shape, x, "x")
+    off = dy * (x <= 0)
+    return namespace(x).where(x > 0, dy, dy * slope), (off * x).reshape(-1, slope.shape[0]).sum(axis=0)
+
+
+def clipped_relu(x: Array, *, limit: float = 6.0) -> Array:
+    """`y = min(max(x, 0), limit)`, elementwise: f[...] -> f[...]."""
+    check_float(x, "x")
+    if not limit > 0:
+        raise InputError(f"limit: expected a number > 0, got {limit!r}. ReLU6 has 6.")
+    return namespace(x).clip(x, 0, x.dtype.type(limit))
+
+
+def clipped_relu_vjp(dy: Array, x: Array, *, limit: float = 6.0) -> tuple[Array]:
+    """Vector-Jacobian product of `clipped_relu`; the derivative at 0 and at the limit is 0."""
+    check_like(dy, "dy", x.shape, x, "x")
+    return (dy * ((x > 0) & (x < x.dtype.type(limit))),)
+
+
+def sigmoid(x: Array) -> Array:
+    """`y = 1 / (1 + exp(-x))`, elementwise: f[...] -> f[...]; no overflow."""
+    check_float(x, "x")
+    xp = namespace(x)
+    e = xp.exp(-abs(x))
+    return xp.where(x >= 0, 1, e) / (1 + e)
+
+
+def sigmoid_vjp(dy: Array, x: Array) -> tuple[Array]:
+    """Vector-Jacobian product of `sigmoid`: `dy * y * (1 - y)`, the latter factor being sigmoid(-x)."""
+    check_like(dy, "dy", x.shape, x, "x")
+    return (dy * sigmoid(x) * sigmoid(-x),)
+
+
+def dropout(x: Array, keep: Array, *, rate: float) -> Array:
+    """`y = x / (1 - rate)` where `keep`, else 0 (Srivastava et al. 2014, scaled in training).
+
+    Parameters
+    ----------
+    x : f[...]
+    keep : bool[...] of x's shape; the caller draws it, each True with probability 1 - rate
+    rate : in [0, 1)
+    """
+    _check_dropout(x, keep, rate)
+    return namespace(x).where(keep, x * x.dtype.type(1 / (1 - rate)), x.dtype.type(0))
+
+
+def dropout_vjp(dy: Array, x: Array, keep: Array, *, rate: float) -> tuple[Array, None]:
+    """Vector-Jacobian product of `dropout`: the same numbers dropped."""
+    _check_dropout(x, keep, rate)
+    check_like(dy, "dy", x.shape, x, "x")
+    return namespace(dy).where(keep, dy * dy.dtype.type(1 / (1 - rate)), dy.dtype.type(0)), None
+
+
+def _check_dropout(x: Array, keep: Array, rate: float) -> None:
+    check_float(x, "x")
+    if str(getattr(keep, "dtype", "")) != "bool" or keep.shape != x.shape:
+        raise InputError(
+            f"keep: expected bool{list(x.shape)} to go with x, got {describe(keep)}. Draw it in x's shape."
+        )
+    if not 0 <= rate < 1:
+        raise InputError(f"rate: expected a number in [0, 1), got {rate!r}. 0 turns dropout off.")
 
 
 def softmax(x: Array) -> Array:

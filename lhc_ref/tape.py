@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lhc_ref import conv, mask, ops
+from lhc_ref import conv, conv_transpose, fourier, mask, ops
 from lhc_ref.arrays import Array, check_float, check_like, describe, namespace
 from lhc_ref.errors import InputError
 
@@ -27,7 +27,14 @@ VJPS: dict[Callable[..., Array], Vjp | PerArgument] = {
     ops.scale: ops.scale_vjp,
     ops.bias_add: ops.bias_add_vjp,
     ops.dense: ops.dense_vjp,
+    ops.prelu: ops.prelu_vjp,
+    ops.clipped_relu: ops.clipped_relu_vjp,
+    ops.sigmoid: ops.sigmoid_vjp,
+    ops.dropout: ops.dropout_vjp,
     ops.flatten: ops.flatten_vjp,
+    ops.reshape: ops.reshape_vjp,
+    ops.concat: ops.concat_vjp,
+    ops.pad: ops.pad_vjp,
     ops.max_pool: ops.max_pool_vjp,
     ops.average_pool: ops.average_pool_vjp,
     ops.global_average_pool: ops.global_average_pool_vjp,
@@ -36,6 +43,9 @@ VJPS: dict[Callable[..., Array], Vjp | PerArgument] = {
     ops.softmax: ops.softmax_vjp,
     ops.softmax_cross_entropy: ops.softmax_cross_entropy_vjp,
     conv.conv2d: (conv.conv2d_dx, conv.conv2d_dkernel),
+    conv_transpose.conv2d_transpose: conv_transpose.conv2d_transpose_vjp,
+    fourier.fft2: fourier.fft2_vjp,
+    fourier.inverse_fft2: fourier.inverse_fft2_vjp,
     mask.step: mask.step_vjp,
     mask.rigid_one_hot: mask.rigid_one_hot_vjp,
     mask.combine_patterns: mask.combine_patterns_vjp,

@@ -62,6 +62,38 @@ def test_relu_at_the_special_values(dtype):
 
 
 @dtypes
+def test_other_activations_at_the_special_values(dtype):
+    x = np.array([-np.inf, -1, 0, 1, 6, 7, np.inf], dtype)
+    ones = np.ones_like(x)
+    assert_exact(ops.clipped_relu(x), np.array([0, 0, 0, 1, 6, 6, 6], dtype))
+    assert_exact(ops.clipped_relu_vjp(ones, x)[0], np.array([0, 0, 0, 1, 0, 0, 0], dtype))
+    assert_exact(ops.sigmoid(x)[[0, 2, 6]], np.array([0, 0.5, 1], dtype))
+    assert_exact(ops.sigmoid_vjp(ones, x)[0][[0, 2, 6]], np.array([0, 0.25, 0], dtype))
+    x, slope = np.array([[-2, 3], [0, -4]], dtype), np.array([0.5, -1], dtype)
+    assert_exact(ops.prelu(x, slope), np.array([[-1, 3], [0, 4]], dtype))
+    dx, dslope = ops.prelu_vjp(np.ones_like(x), x, slope)
+    assert_exact(dx, np.array([[0.5, 1], [0.5, -1]], dtype))
+    assert_exact(dslope, np.array([-2, -4], dtype))
+
+
+@dtypes
+def test_sigmoid_within_rounding(dtype):
+    """exp within EXP_ULPS (which the quotient at most passes on), a sum, a quotient; doubled for the second order."""
+    x = np.linspace(-30, 30, 241).astype(dtype)
+    want = 1 / (1 + np.exp(-oracle.f64(x)))
+    assert_within(ops.sigmoid(x), want, 2 * (2 * EXP_ULPS + 2) * unit_roundoff(dtype) * want, dtype)
+
+
+@dtypes
+def test_dropout_keeps_what_it_is_told_and_the_mean(dtype):
+    x, keep = np.array([1, -2, np.inf, 4], dtype), np.array([True, True, False, False])
+    assert_exact(ops.dropout(x, keep, rate=0.75), np.array([4, -8, 0, 0], dtype))
+    dx, none = ops.dropout_vjp(x, x, keep, rate=0.75)
+    assert none is None
+    assert_exact(dx, np.array([4, -8, 0, 0], dtype))
+
+
+@dtypes
 @given(pool_cases())
 def test_flatten_is_in_height_width_channel_order(dtype, case):
     x = case.x(dtype)
@@ -277,6 +309,10 @@ CASES = {
     "scale": (ops.scale, ops.scale_vjp, [apart((3, 2))], {"factor": 1.75}),
     "bias_add": (ops.bias_add, ops.bias_add_vjp, [apart((2, 2, 3)), apart((3,), 1)], {}),
     "dense": (ops.dense, ops.dense_vjp, [apart((2, 3)), apart((3, 4), 1)], {}),
+    "prelu": (ops.prelu, ops.prelu_vjp, [apart((2, 2, 3)), apart((3,), 1)], {}),
+    "clipped_relu": (ops.clipped_relu, ops.clipped_relu_vjp, [apart((3, 8))], {"limit": 1.0}),
+    "sigmoid": (ops.sigmoid, ops.sigmoid_vjp, [apart((3, 4))], {}),
+    "dropout": (ops.dropout, ops.dropout_vjp, [apart((3, 4)), rng(0).random((3, 4)) < 0.5], {"rate": 0.5}),
     "flatten": (ops.flatten, ops.flatten_vjp, [apart((2, 2, 1, 3))], {}),
     "max_pool": (ops.max_pool, ops.max_pool_vjp, [apart((2, 4, 3, 2))], POOL),
     "average_pool": (ops.average_pool, ops.average_pool_vjp, [apart((2, 4, 3, 2))], POOL),
@@ -318,6 +354,7 @@ EXACT = {  # arguments in whose neighbourhood no integer cotangent of these oper
     "average_pool": ([apart((2, 4, 5, 2))], {"size": (4, 2), "stride": 1}),
     "global_average_pool": ([apart((2, 4, 2, 3))], {}),
     "batch_norm": ([SIGNS * [1.0, 31.0, 1.0], np.array([1.0, 2.0, -3.0]), np.zeros(3)], {"epsilon": 63}),
+    "sigmoid": ([np.zeros((3, 4))], {}),
     "softmax": ([np.zeros((2, 4))], {}),
     "softmax_cross_entropy": ([np.zeros((2, 4)), np.array([3, 0])], {}),
 }
@@ -358,6 +395,7 @@ VECTOR = np.zeros(3, np.float32)
         ("kernel", lambda: ops.dense(ROW, ROW)),
         ("dy", lambda: ops.dense_vjp(ROW, ROW, np.zeros((3, 5), np.float32))),
         ("x", lambda: ops.flatten(LABELS)),
+        ("dy", lambda: ops.flatten_vjp(ROW, IMAGE)),
         ("x", lambda: ops.max_pool(ROW)),
         ("size", lambda: ops.max_pool(IMAGE, size=0)),
         ("stride", lambda: ops.average_pool(IMAGE, stride=(1, 0))),
@@ -378,6 +416,16 @@ VECTOR = np.zeros(3, np.float32)
         ("dy", lambda: ops.batch_norm_vjp(VECTOR, ROW, VECTOR, VECTOR)),
         ("x", lambda: ops.softmax(LABELS)),
         ("dy", lambda: ops.softmax_vjp(IMAGE, ROW)),
+        ("slope", lambda: ops.prelu(ROW, VECTOR[:2])),
+        ("dy", lambda: ops.prelu_vjp(VECTOR, ROW, VECTOR)),
+        ("limit", lambda: ops.clipped_relu(ROW, limit=0)),
+        ("dy", lambda: ops.clipped_relu_vjp(VECTOR, ROW)),
+        ("x", lambda: ops.sigmoid(LABELS)),
+        ("dy", lambda: ops.sigmoid_vjp(VECTOR, ROW)),
+        ("keep", lambda: ops.dropout(ROW, VECTOR, rate=0.5)),
+        ("keep", lambda: ops.dropout(ROW, VECTOR > 0, rate=0.5)),
+        ("rate", lambda: ops.dropout(ROW, ROW > 0, rate=1)),
+        ("dy", lambda: ops.dropout_vjp(VECTOR, ROW, ROW > 0, rate=0.5)),
         ("logits", lambda: ops.softmax_cross_entropy(IMAGE, LABELS)),
         ("labels", lambda: ops.softmax_cross_entropy(ROW, VECTOR)),
         ("labels", lambda: ops.softmax_cross_entropy(ROW, LABELS[:1])),
