@@ -1,4 +1,4 @@
-"""Evaluation of graphs against the oracle; bounds that are sound for float32 engines, and tight enough to catch errors."""
+"""Evaluation of graphs against the oracle; bounds that hold for float32 engines and are tight enough to catch errors."""
 
 import numpy as np
 import pytest
