@@ -8,8 +8,12 @@ from dataclasses import replace
 
 import pytest
 
-from tests.meta.mutants import MUTANTS, ROOT, Mutant, mutate
+from tests.meta.faults_modelfile import MODELFILE
+from tests.meta.faults_operators import OPERATORS
+from tests.meta.faults_training import TRAINING
+from tests.meta.mutants import ROOT, Mutant, mutate
 
+MUTANTS = OPERATORS + TRAINING + MODELFILE
 SOURCES = ("lhc_ref", "runtime", "tests")
 PASSED, FAILED = 0, 1  # exit codes of pytest; anything else is an error in the run itself
 
@@ -44,7 +48,8 @@ def run_tests(workplace, tests):
         "no:xdist",
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    environment |= {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(workplace), "HYPOTHESIS_PROFILE": "quick"}
+    environment |= {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(workplace), "HYPOTHESIS_PROFILE": "unshrunk"}
+    environment["NUMBA_CACHE_DIR"] = str(workplace / ".numba")
     environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(workplace / ".hypothesis")
     done = subprocess.run(
         [*command, *tests], cwd=workplace, env=environment, capture_output=True, text=True, timeout=900, check=False
