@@ -15,7 +15,7 @@ from runtime.explain import Explanation
 from runtime.kernels import engine
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, Layout
-from runtime.plan import Border, Plan, build
+from runtime.plan import Border, Draft, Plan, build, draft
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 MAX_IDLE_ARENAS = 4
@@ -61,24 +61,37 @@ class Model:
     """
 
     def __init__(self, spec: ModelSpec, path: Path | None = None) -> None:
-        self.spec, self.path = spec, path
+        self.spec, self.path = modelfile.validate(spec), path
+        self._shapes = modelfile.infer_shapes(self.spec)
+        self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
-        self._plan_lock = threading.Lock()
+        self._plan_lock = threading.RLock()
         self._arenas = Arenas()
 
     def plan(self, layout: Layout) -> Plan:
         """The plan for a layout; made at first use."""
         with self._plan_lock:
             if layout.name not in self._plans:
-                self._plans[layout.name] = build(self.spec, layout)
+                self._plans[layout.name] = build(self.spec, self._draft(layout))
             return self._plans[layout.name]
 
+    def _draft(self, layout: Layout) -> Draft:
+        with self._plan_lock:
+            if layout.name not in self._drafts:
+                self._drafts[layout.name] = draft(self.spec, layout)
+            return self._drafts[layout.name]
+
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
-        """How a batch is cut: (layout, number of images) in order. Whole vectors of images, then the cheaper way for
-        the rest.
+        """How a batch is cut: (layout, number of images) in order; each part goes the way that the cost model finds
+        cheaper. A single image always goes by itself.
         """
         whole, rest = batch // LANES * LANES, batch % LANES
-        if rest and self.plan(IMAGES).cycles <= rest * self.plan(CHANNELS).cycles:
+        if batch <= 1:
+            return [(CHANNELS, batch)] if batch else []
+        group, single = self._draft(IMAGES).cycles, self._draft(CHANNELS).cycles
+        if group > LANES * single:
+            return [(CHANNELS, batch)]
+        if rest and group <= rest * single:
             whole, rest = batch, 0
         return [part for part in ((IMAGES, whole), (CHANNELS, rest)) if part[1]]
 
@@ -130,7 +143,7 @@ class Model:
         return given, sizes.pop()
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
-        shapes = modelfile.infer_shapes(self.spec)
+        shapes = self._shapes
         if out is None:
             return {name: np.empty((batch, *shapes[name]), np.float32) for name in self.spec.outputs}
         given = dict(out) if isinstance(out, Mapping) else {self.spec.outputs[0]: out}

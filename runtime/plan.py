@@ -66,11 +66,6 @@ class Plan:
     facts: tuple[LayerFacts, ...]
 
     @property
-    def cycles(self) -> float:
-        """Predicted cycles of one image group on one core."""
-        return sum(f.predicted_cycles for f in self.facts)
-
-    @property
     def bytes(self) -> int:
         """Memory of packed weights, index and steps."""
         return self.weights.nbytes + self.index.nbytes + self.steps.nbytes
@@ -243,12 +238,34 @@ def _lifetimes(spec: ModelSpec, layers: list[Layer], shapes: dict[str, Shape], l
     return [Lifetime(name, layout.size(shapes[name]), first[name], last[name]) for name in first]
 
 
+@dataclass(frozen=True, eq=False)
+class Draft:
+    """What a plan will be: the layers, the form in which each is executed, and its kernel. Nothing is packed yet."""
+
+    layout: Layout
+    layers: list[Layer]
+    works: list[Layer]
+    choices: list[Choice]
+
+    @property
+    def cycles(self) -> float:
+        """Predicted cycles of one image group on one core."""
+        return sum(choice.cycles for choice in self.choices)
+
+
+def draft(spec: ModelSpec, layout: Layout) -> Draft:
+    """Choose the kernels of a validated model for one layout. O(weights)."""
+    layers = to_layers(spec)
+    works = [as_long_rows(layer) for layer in layers]
+    return Draft(layout, layers, works, [choose(work, layout) for work in works])
+
+
 Progress = Callable[[str], None]
 
 
-def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> Plan:
-    """Plan a validated model for one layout. O(weights); `progress`, if given, is told each layer's name."""
-    layers = to_layers(spec)
+def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) -> Plan:
+    """Lay out what was drafted. O(weights); `progress`, if given, is told each layer's name."""
+    layout, layers = plan_draft.layout, plan_draft.layers
     user_shapes = infer_shapes(spec)
     shapes = {name: as_image(shape) for name, shape in user_shapes.items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}
@@ -260,11 +277,9 @@ def build(spec: ModelSpec, layout: Layout, progress: Progress | None = None) -> 
         return Border(name, user_shapes[name], number, int(np.prod(shapes[name])))
 
     inputs = tuple(border(Kernel.IMPORT, i.name) for i in spec.inputs)
-    for layer in layers:
+    for layer, work, choice in zip(layers, plan_draft.works, plan_draft.choices, strict=True):
         if progress is not None:
             progress(layer.name)
-        work = as_long_rows(layer)
-        choice = choose(work, layout)
         make = _conv_step if layer.op == "conv2d" else _other_step
         builder.facts.append(_facts(layer, choice, make(builder, work, choice)))
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
