@@ -23,7 +23,7 @@ def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
     try:
         descriptor = os.open(path, flags)
     except (OSError, ValueError) as error:
-        refuse("path", "path", "a file that can be read", getattr(error, "strerror", None) or str(error))
+        refuse("path", "file", "one that can be read", getattr(error, "strerror", None) or str(error))
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         refuse("not-a-file", "path", "a regular file", "a folder, pipe or device")

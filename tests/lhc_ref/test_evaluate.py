@@ -1,4 +1,4 @@
-"""Evaluation of graphs against the oracle; bounds that hold for float32 engines and are tight enough to catch errors."""
+"""Evaluation of graphs against the oracle; bounds that hold for float32 engines and are tight enough to be of use."""
 
 import numpy as np
 import pytest

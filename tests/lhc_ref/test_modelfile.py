@@ -17,7 +17,7 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given
 
-from lhc_ref import _modelfile_container, modelfile
+from lhc_ref import _modelfile_container, _modelfile_reasons, modelfile
 from lhc_ref.modelfile import REASONS, InputSpec, MaskedKernel, ModelFileError, ModelSpec, Node, load, save, validate
 from tests import oracle
 from tests.model_strategies import models
@@ -112,6 +112,37 @@ def test_integers_of_numpy_are_integers(path):
     conv = Node("conv2d", "c", ("x",), "y", {"stride": [one, one]}, {"kernel": kernel})
     save(path, ModelSpec((InputSpec("x", (np.int64(4), 4, 2)),), ("y",), (conv,)))
     assert load(path).nodes[0].attrs["stride"] == (1, 1)
+
+
+# --- The page that describes it ---------------------------------------------------------------------------------------
+
+PAGE = (Path(__file__).parents[2] / "docs" / "model-file.md").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_operator_with_its_attributes_and_tensors():
+    for op, schema in modelfile.OPS.items():
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| `{op}` |"))
+        names = [*schema.attrs, *schema.tensors] if op != "average_pool" else ["max_pool"]
+        assert all(f"`{name}`" in row for name in names), row
+
+
+def test_the_page_states_the_limits():
+    reasons = _modelfile_reasons
+    assert f"header | {reasons.MAX_HEADER_BYTES // 2**20} MiB, nested {reasons.MAX_DEPTH} deep" in PAGE
+    assert f"nodes; inputs | {reasons.MAX_NODES:,}; {reasons.MAX_INPUTS}" in PAGE
+    assert f"names | {reasons.MAX_NAME_LENGTH} printable" in PAGE
+    assert f"mask groups | {reasons.MAX_SPAN:,}" in PAGE
+    assert f"one value of one example | 2^{reasons.MAX_ELEMENTS.bit_length() - 1} numbers" in PAGE
+    assert f"absent weights included | 2^{reasons.MAX_WEIGHTS.bit_length() - 1} numbers" in PAGE
+    assert f"classes | {reasons.MAX_CLASSES:,}" in PAGE
+
+
+def test_the_pages_example_of_a_mask():
+    mask = np.array([[1, 0], [1, 1]], bool).reshape(1, 1, 2, 2)
+    kernel = MaskedKernel.from_dense(np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3), mask, 1, 2)
+    assert np.packbits(mask, bitorder="little").tolist() == [0b1101]
+    assert kernel.expanded_mask().reshape(2, 3).tolist() == [[1, 1, 0], [1, 1, 1]]
+    assert kernel.values.tolist() == [0, 1, 3, 4, 5]
 
 
 # --- Masked kernels --------------------------------------------------------------------------------------------------
