@@ -8,6 +8,7 @@ from lhc_ref import command
 from lhc_ref.errors import InputError
 from runtime.commands import eval as evaluation
 from runtime.commands import info, predict, verify
+from runtime.commands.arguments import Parser
 
 COMMANDS = (info, predict, evaluation, verify)
 
@@ -16,7 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
     parser = argparse.ArgumentParser(prog="lhc-run", description="Run model files with sparse weights on the CPU.")
     parser.add_argument("--version", action="version", version=f"lhc {lhc_ref.__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=Parser)
     for module in COMMANDS:
         module.add_parser(commands)
     return parser

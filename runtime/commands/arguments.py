@@ -2,6 +2,22 @@
 
 import argparse
 from collections.abc import Callable
+from typing import Any
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose options may stand between arguments: argparse itself cannot read `FILE --threads 2 INPUT...`."""
+
+    _intermixed = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self._intermixed:
+            return super().parse_known_args(args, namespace)
+        self._intermixed = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._intermixed = False
 
 
 def whole(low: int) -> Callable[[str], int]:

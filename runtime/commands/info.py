@@ -141,7 +141,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     """The text for people."""
     yield from _head(facts)
     yield ""
-    yield f"layers for batch {facts['batch']}, layout {facts['layout']}: MACs of one image, predicted cycles of one group"
+    yield f"layers for batch {facts['batch']}, layout {facts['layout']}: MACs of one image, cycles of one group"
     yield from _layer_table(facts["layers"])
     yield ""
     yield "kernels and why"

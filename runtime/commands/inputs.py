@@ -163,7 +163,8 @@ def read_npy(path: str) -> np.ndarray:
 def read_npz(path: str) -> Arrays:
     """All arrays of an .npz file by name; never unpickles."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Why opened here: np.load would leave a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             size = sum(entry.file_size for entry in archive.zip.infolist())
             memory.require(size, path, "Split it into several files.")
             return {name: archive[name] for name in archive.files if isinstance(archive[name], np.ndarray)}
