@@ -156,19 +156,28 @@ def _store_tile(tile, array, offset, stride, pixels, outputs):
             _lanes(array, offset + p * stride + o * LANES)[:] = tile[p * len(outputs) + o]
 
 
+def _gather(array: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
+    if offsets.min() < 0 or offsets.max() + count > array.size:
+        raise IndexError(f"vector: expected offsets in an array of {array.size}, got {offsets.min()}..{offsets.max()}")
+    return array[offsets[:, None] + np.arange(count)]
+
+
 def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs):
-    out = [v.copy() for v in tile]
-    for r in range(first, last):
-        for p in range(len(pixels)):
-            for o in range(len(outputs)):
-                x_here, w_here = x_at + rows[r] + p * x_stride, w_at + ((r - first) * len(outputs) + o) * LANES
-                if kind_of_images(kind):
-                    product = _lanes(x, x_here) * _scalar(w, w_at + (r - first) * len(outputs) + o)
-                elif kind == CHANNELS:
-                    product = _scalar(x, x_here) * _lanes(w, w_here)
-                else:
-                    product = _lanes(x, x_here + o * LANES) * _lanes(w, w_here)
-                out[p * len(outputs) + o] += product
+    if first >= last:
+        return tile
+    stride = PIXEL if kind == IMAGES_NEAR else x_stride
+    row_size = len(outputs) if kind_of_images(kind) else len(outputs) * LANES
+    w_rows = _gather(w, w_at + row_size * np.arange(last - first), row_size)
+    out = []
+    for p in range(len(pixels)):
+        x_at_rows = x_at + p * stride + rows[first:last].astype(np.int64)
+        if kind_of_images(kind):
+            sums = w_rows.T @ _gather(x, x_at_rows, LANES)
+        elif kind == CHANNELS:
+            sums = _gather(x, x_at_rows, 1).T @ w_rows
+        else:
+            sums = (_gather(x, x_at_rows, row_size) * w_rows).sum(0)
+        out += [v + more for v, more in zip(tile[p * len(outputs) :], sums.reshape(-1, LANES), strict=False)]
     return tuple(out)
 
 

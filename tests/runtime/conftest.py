@@ -1,0 +1,48 @@
+"""What the runtime's tests share: compiling once, drawing little where nothing is compiled."""
+
+import contextlib
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+from runtime.kernels.vector import COMPILED
+from runtime.layout import CHANNELS, IMAGES
+from tests.runtime.nets import GuardedModel, conv_spec
+
+try:
+    import fcntl
+except ImportError:  # not on every system; without it each process compiles for itself
+    fcntl = None
+
+if not COMPILED:
+    settings.register_profile("uncompiled", parent=settings(), max_examples=6)
+    settings.load_profile("uncompiled")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled():
+    """Compile every kernel before the first test, in one process while the others wait for its cache."""
+    if not COMPILED:
+        return
+    spec = conv_spec(np.ones((1, 1, 1, 1), np.float32), (1, 1, 1))
+    with _alone():
+        for layout in (IMAGES, CHANNELS):
+            for threads, groups in ((1, 1), (1, 2), (2, 1), (2, 2)):
+                batch = groups * layout.lanes
+                GuardedModel(spec, layout).run(np.ones((batch, 1, 1, 1), np.float32), threads=threads)
+
+
+@contextlib.contextmanager
+def _alone():
+    """One process of the machine at a time."""
+    folder = Path(os.environ["NUMBA_CACHE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "compiling", "wb") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+

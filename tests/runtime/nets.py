@@ -1,0 +1,163 @@
+"""Small models for the runtime's tests: specs, their definition by the oracle, and a model that watches its buffers."""
+
+from contextlib import ExitStack
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node, validate
+from runtime import plan as planning
+from runtime import select
+from runtime.kernels.vector import COMPILED
+from runtime.model import Arenas, Model
+from tests import oracle
+from tests.tolerances import assert_identical
+
+needs_compiled = pytest.mark.skipif(not COMPILED, reason="NUMBA_DISABLE_JIT is set: nothing is compiled here")
+
+# --- Specs -----------------------------------------------------------------------------------------------------------
+
+
+def net(inputs, outputs, *nodes):
+    """A checked model: `inputs` {name: shape}, `outputs` names, `nodes` (op, output, inputs, attrs, tensors)."""
+    made = []
+    for op, output, reads, *rest in nodes:
+        attrs, tensors = (*rest, {}, {})[:2]
+        made.append(Node(op, f"node {output}", tuple(reads), output, attrs, tensors))
+    given = tuple(InputSpec(name, tuple(shape)) for name, shape in inputs.items())
+    return validate(ModelSpec(given, tuple(outputs), tuple(made)))
+
+
+def masked(kernel, mask):
+    """A stored kernel of which only the weights under `mask` (bool, of the kernel's shape) exist."""
+    return MaskedKernel.from_dense(kernel, mask, 1, 1)
+
+
+def conv_spec(kernel, shape, bias=None, residual=False, relu=False, **options):
+    """x -> conv2d (-> + r) (-> relu) -> y; `kernel` is an array or a MaskedKernel."""
+    tensors = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
+    names = ["c", *(["s"] if residual else []), *(["t"] if relu else [])]
+    names[-1] = "y"
+    nodes = [("conv2d", names[0], ["x"], {"padding": "valid", **options}, tensors)]
+    inputs = {"x": shape}
+    if residual:
+        size_hw, kernel_hw = shape[:2], kernel.shape[:2]
+        window = {key: nodes[0][3].get(key, (1, 1)) for key in ("stride", "dilation")}
+        inputs["r"] = (*oracle.output_size(size_hw, kernel_hw, padding=nodes[0][3]["padding"], **window), kernel.shape[3])
+        nodes.append(("add", names[1], [names[0], "r"]))
+    if relu:
+        nodes.append(("relu", "y", [names[-2]]))
+    return net(inputs, ["y"], *nodes)
+
+
+# --- What a model computes -------------------------------------------------------------------------------------------
+
+
+def _stored(node, role):
+    tensor = node.tensors.get(role)
+    return tensor.dense() if isinstance(tensor, MaskedKernel) else tensor
+
+
+DEFINITIONS = {
+    "conv2d": lambda node, x: oracle.conv2d(x, _stored(node, "kernel"), _stored(node, "bias"), **node.attrs),
+    "dense": lambda node, x: oracle.dense(x, _stored(node, "kernel"), _stored(node, "bias")),
+    "relu": lambda node, x: oracle.relu(x),
+    "add": lambda node, x, other: x + other,
+    "max_pool": lambda node, x: oracle.max_pool(x, **node.attrs),
+    "average_pool": lambda node, x: oracle.average_pool(x, **node.attrs),
+    "global_average_pool": lambda node, x: oracle.global_average_pool(x),
+    "flatten": lambda node, x: oracle.flatten(x) if x.ndim == 4 else x,
+    "softmax": lambda node, x: oracle.softmax(x),
+}
+
+
+def definition(spec, inputs):
+    """Every value of the graph in float64, by name, operator by operator."""
+    values = {name: oracle.f64(x) for name, x in inputs.items()}
+    for node in spec.nodes:
+        values[node.output] = DEFINITIONS[node.op](node, *(values[name] for name in node.inputs))
+    return values
+
+
+# --- A model that watches its buffers --------------------------------------------------------------------------------
+
+GUARD = 4096  # elements on each side of a buffer
+CANARY, POISON = np.uint32(0x7FC0DEAD), np.uint32(0x7FC0BEEF)  # two NaNs that no computation makes
+
+
+def guarded(values, guard):
+    """A copy of `values` inside a larger array whose other elements are `guard`; gives (whole array, the copy)."""
+    whole = np.full(values.size + 2 * GUARD, guard, values.dtype)
+    inside = whole[GUARD : GUARD + values.size]
+    inside[:] = values
+    return whole, inside
+
+
+class GuardedArenas(Arenas):
+    """Hands out arenas of exactly the size asked for, filled with NaN, between canaries."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken = []
+
+    def take(self, size):
+        whole, inside = guarded(np.full(size, POISON), CANARY)
+        self.taken.append(whole)
+        return inside.view(np.float32)
+
+    def give(self, arena):
+        pass
+
+    def check(self):
+        """Every canary is as it was."""
+        for whole in self.taken:
+            for end in (whole[:GUARD], whole[-GUARD:]):
+                assert_identical(end, np.full(GUARD, CANARY))
+        self.taken.clear()
+
+
+class GuardedModel(Model):
+    """A model that runs one layout, a forced kernel if one is named, in guarded and poisoned buffers.
+
+    The kernel is forced on every layer for which the selection counts it among its candidates. A read outside the
+    weights gives NaN. `small_tasks` cuts every layer into the smallest tasks and parts there are.
+    """
+
+    def __init__(self, spec, layout, entry=None, small_tasks=False):
+        super().__init__(spec)
+        self.layout, self.entry, self.small_tasks = layout, entry, small_tasks
+        self._arenas = GuardedArenas()
+        self._guarded_plan, self._buffers = None, []
+
+    def layouts(self, batch):
+        return [(self.layout, batch)] if batch else []
+
+    def _choose(self, layer, layout):
+        choice = select.choose(layer, layout)
+        if self.entry in [candidate.entry for candidate in choice.candidates]:
+            choice = replace(choice, entry=self.entry)
+        return replace(choice, cycles=1e12) if self.small_tasks else choice
+
+    def plan(self, layout):
+        if self._guarded_plan is None:
+            with ExitStack() as patches:
+                patches.enter_context(patch.object(planning, "choose", self._choose))
+                if self.small_tasks:
+                    patches.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
+                    patches.enter_context(patch.object(select, "FIRST_LEVEL_BYTES", 1))
+                plan = planning.build(self.spec, planning.draft(self.spec, layout))
+            whole_weights, weights = guarded(plan.weights, np.float32(np.nan))
+            whole_index, index = guarded(plan.index, 0)
+            self._buffers = [(whole, whole.copy()) for whole in (whole_weights, whole_index)]
+            self._guarded_plan = replace(plan, weights=weights, index=index)
+        return self._guarded_plan
+
+    def run(self, x, **options):
+        """As `Model.run`; then all guards and everything that is only read must be as they were."""
+        y = super().run(x, **options)
+        self._arenas.check()
+        for whole, before in self._buffers:
+            assert_identical(whole, before)
+        return y

@@ -1,0 +1,319 @@
+"""Every registered kernel against the oracle, forced one by one through pack and engine, in guarded and poisoned buffers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lhc_ref.modelfile import MaskedKernel
+from runtime import select
+from runtime.kernels.machine import LANES
+from runtime.kernels.registry import REGISTRY
+from runtime.kernels.step import Kernel
+from runtime.kernels.vector import COMPILED
+from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.spec import Layer, Window
+from tests import oracle, strategies
+from tests.runtime.nets import GuardedModel, conv_spec, definition, net
+from tests.strategies import ConvCase, numbers
+from tests.tolerances import assert_exact, assert_within, softmax_bound, sum_bound
+
+LAYOUTS = {layout.name: layout for layout in (IMAGES, CHANNELS)}
+CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
+MAX_CHANNELS = 2 * BLOCK + 1
+WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model with one kernel to try, its inputs, and a bound on its error; None: the result is exact."""
+
+    spec: object
+    inputs: dict
+    bound: object = None
+
+
+def batches(layout):
+    """Batch sizes by their relation to the lanes."""
+    if layout == CHANNELS:
+        return st.integers(1, 2)
+    return st.sampled_from(WIDE_BATCHES if COMPILED else [1, 2])
+
+
+def channels(limit=MAX_CHANNELS if COMPILED else 5):
+    """Channel counts by their relation to vectors and blocks."""
+    edges = {n + d for n in (8, LANES, BLOCK, 2 * BLOCK) for d in (-1, 0, 1)}
+    return st.one_of(st.integers(1, 5), st.sampled_from([1, *sorted(n for n in edges if n <= limit)]))
+
+
+# --- Convolutions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A convolution with everything that can be fused into it."""
+
+    conv: ConvCase
+    density: float | None  # None: a kernel stored without a mask
+    group_in: int
+    group_out: int
+    empty_outputs: int  # this many outputs at the front keep nothing: with a tile's worth, an empty tile
+    bias: bool
+    residual: bool
+    relu: bool
+
+    def kernel(self, exact):
+        """As stored: an array, or a MaskedKernel."""
+        kernel = self.conv.kernel(exact=exact)
+        if self.density is None:
+            return kernel
+        kh, kw, c_in, c_out = kernel.shape
+        shape = kh, kw, -(-c_in // self.group_in), -(-c_out // self.group_out)
+        mask = np.random.default_rng([self.conv.seed, *b"mask"]).random(shape) < self.density
+        mask[..., : -(-self.empty_outputs // self.group_out)] = False
+        return MaskedKernel.from_dense(kernel, mask, self.group_in, self.group_out)
+
+    def problem(self, exact):
+        conv = self.conv
+        kernel, x, bias = self.kernel(exact), conv.x(exact=exact), conv.bias(exact=exact) if self.bias else None
+        spec = conv_spec(kernel, x.shape[1:], bias, self.residual, self.relu, **conv.options)
+        inputs = {"x": x}
+        if self.residual:
+            inputs["r"] = numbers(conv.seed, "r", (conv.n, *conv.output_hw, conv.c_out), exact=exact)
+        if exact:
+            return Problem(spec, inputs)
+        dense = kernel if self.density is None else kernel.dense()
+        absolute = [None if a is None else np.abs(a) for a in (x, dense, bias)]
+        magnitude = oracle.conv2d(*absolute, **conv.options) + np.abs(inputs.get("r", 0))
+        return Problem(spec, inputs, sum_bound(magnitude, int(np.prod(dense.shape[:3])) + 2, np.float32))
+
+
+@cache
+def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
+    """Whether the selection has this kernel among its candidates for such a layer."""
+    kernel, window = np.ones((1, 1, c_in // groups, c_out), np.float32), Window((1, 1), stride)
+    layer = Layer("conv2d", ("probe",), "x", "y", (1, 1, c_in), (1, 1, c_out), window, kernel=kernel, groups=groups)
+    choice = select.choose(layer, LAYOUTS[entry.layouts[0]])
+    return entry in (choice.entry, *(candidate.entry for candidate in choice.candidates))
+
+
+@cache
+def needs_blocks(entry):
+    """Whether this kernel runs only layers with a whole block of input channels and a stride of one column."""
+    return entry.kernel != Kernel.DEPTHWISE and not offers(entry, 1, BLOCK)
+
+
+@cache
+def output_channels(entry):
+    """Numbers of output channels that this kernel can make, and those of them at the edges of its tile."""
+    c_in = BLOCK if needs_blocks(entry) else 1
+    some = range(2, MAX_CHANNELS + 1)
+    fitting = [c for c in some if offers(entry, *(c, c, c) if entry.kernel == Kernel.DEPTHWISE else (c_in, c))]
+    tile = select.tile_channels(entry)
+    edges = [c for c in fitting if c % tile in (0, 1, tile - 1)] or fitting
+    return (fitting, edges) if COMPILED else (fitting[:6], edges[:6])
+
+
+@st.composite
+def layer_cases(draw, entry, layout):
+    """Layers that the entry's tile can run, of every kind."""
+    conv = draw(strategies.conv_cases())
+    fitting, edges = output_channels(entry)
+    if entry.kernel == Kernel.DEPTHWISE:
+        groups = c_in = c_out = draw(st.one_of(st.sampled_from(fitting), st.sampled_from(edges)))
+    else:
+        groups = draw(st.sampled_from([1, 1, 2, 3]))
+        some = [[c for c in numbers if c % groups == 0] for numbers in (fitting, edges)]
+        c_out = draw(st.one_of(*(st.sampled_from(numbers) for numbers in some if numbers)))
+        c_in = groups * draw(channels(12 if COMPILED else 4) if groups > 1 else channels())
+    extra = draw(st.sampled_from([0, 0, *(p + d for p in entry.tile.pixels for d in (-1, 0, 1))])) if COMPILED else 0
+    size_hw = conv.size_hw[0], conv.size_hw[1] + extra
+    return LayerCase(
+        conv=fit(entry, replace(conv, n=draw(batches(layout)), groups=groups, c_in=c_in, c_out=c_out, size_hw=size_hw)),
+        density=draw(st.one_of(st.none(), strategies.densities)),
+        group_in=draw(st.integers(1, c_in // groups + 1)),
+        group_out=draw(st.sampled_from([1, 3, 8, c_out])),
+        empty_outputs=draw(st.sampled_from([0, 0, 1, select.tile_channels(entry)])),
+        bias=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        relu=draw(st.booleans()),
+    )
+
+
+def fit(entry, conv):
+    """The nearest layer that the entry's kernel runs."""
+    if needs_blocks(entry):
+        return replace(conv, c_in=conv.c_in + BLOCK // conv.groups * conv.groups, stride=(conv.stride[0], 1))
+    return conv
+
+
+# --- Everything else -------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def pool_problems(draw, layout, op, exact):
+    case = replace(draw(strategies.pool_cases()), n=draw(batches(layout)), c=draw(channels()))
+    x = case.x(exact=exact)
+    nodes = [(op, "p", ["x"], case.options)]
+    nodes.append(("relu", "y", ["p"]) if draw(st.booleans()) else ("flatten", "y", ["p"]))
+    spec = net({"x": x.shape[1:]}, ["y"], *nodes)
+    if op == "max_pool" or exact and case.padding == "valid" and case.size[0] * case.size[1] in (1, 2, 4, 8):
+        return Problem(spec, {"x": x})
+    magnitude = oracle.average_pool(np.abs(x), **case.options)
+    bound = sum_bound(magnitude, case.size[0] * case.size[1] + 2, np.float32)
+    return Problem(spec, {"x": x}, oracle.flatten(bound) if nodes[1][0] == "flatten" else bound)
+
+
+@st.composite
+def images(draw, layout, exact):
+    """x [n, h, w, c], or [n, c]."""
+    shape = (draw(batches(layout)), draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(channels()))
+    shape = draw(st.sampled_from([shape, (shape[0], shape[3])]))
+    return numbers(draw(strategies.seeds), "x", shape, exact=exact)
+
+
+@st.composite
+def sum_problems(draw, layout, exact):
+    x, nodes = draw(images(layout, exact)), [("add", "y", ["x", "r"])]
+    if draw(st.booleans()):
+        nodes = [("add", "s", ["x", "r"]), ("relu", "y", ["s"])]
+    r = x[::-1] * np.float32(0.5) if draw(st.booleans()) else x + np.float32(1)
+    shapes = {"x": x.shape[1:], "r": x.shape[1:]}
+    bound = None if exact else sum_bound(np.abs(x) + np.abs(r), 2, np.float32)
+    return Problem(net(shapes, ["y"], *nodes), {"x": x, "r": r}, bound)
+
+
+@st.composite
+def activation_problems(draw, layout, exact):
+    x = draw(images(layout, exact))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("relu", "y", ["x"])), {"x": x})
+
+
+@st.composite
+def softmax_problems(draw, layout, exact):
+    x = draw(images(layout, exact)) * np.float32(draw(st.sampled_from([0.01, 1, 10, 100])))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("softmax", "y", ["x"])), {"x": x}, softmax_bound(x))
+
+
+@st.composite
+def flatten_problems(draw, layout, exact):
+    x = draw(images(layout, exact))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("flatten", "y", ["x"])), {"x": x})
+
+
+ROWS: dict[Kernel, Callable] = {
+    **dict.fromkeys(CONVS, lambda layout, exact, entry: layer_cases(entry, layout).map(lambda case: case.problem(exact))),
+    Kernel.MAX_POOL: lambda layout, exact, _: pool_problems(layout, "max_pool", exact),
+    Kernel.AVERAGE_POOL: lambda layout, exact, _: pool_problems(layout, "average_pool", exact),
+    Kernel.ADD: lambda layout, exact, _: sum_problems(layout, exact),
+    Kernel.ACTIVATE: lambda layout, exact, _: activation_problems(layout, exact),
+    Kernel.SOFTMAX: lambda layout, exact, _: softmax_problems(layout, exact),
+    Kernel.FLATTEN: lambda layout, exact, _: flatten_problems(layout, exact),
+    Kernel.IMPORT: lambda layout, exact, _: activation_problems(layout, exact),
+    Kernel.EXPORT: lambda layout, exact, _: flatten_problems(layout, exact),
+}
+ROUNDING = (*CONVS, Kernel.AVERAGE_POOL, Kernel.ADD, Kernel.SOFTMAX)
+NAMES = [(entry.name, layout) for entry in REGISTRY.values() for layout in entry.layouts]
+every_kernel = pytest.mark.parametrize(("name", "layout"), NAMES)
+every_rounding_kernel = pytest.mark.parametrize(("name", "layout"), [n for n in NAMES if REGISTRY[n[0]].kernel in ROUNDING])
+every_conv = pytest.mark.parametrize("name", [name for name, entry in REGISTRY.items() if entry.kernel in CONVS])
+
+
+def test_every_kernel_is_registered_and_has_a_row():
+    assert set(ROWS) == set(Kernel)
+    assert {entry.kernel for entry in REGISTRY.values()} == set(Kernel)
+    assert all(name == entry.name and entry.layouts for name, entry in REGISTRY.items())
+    assert {layout for entry in REGISTRY.values() for layout in entry.layouts} == set(LAYOUTS)
+
+
+def solve(problem, entry, layout, small_tasks):
+    """Run the problem with the entry's kernel and compare with the definition."""
+    model = GuardedModel(problem.spec, layout, entry, small_tasks)
+    got = model.run(problem.inputs)
+    ran = model.plan(layout)
+    assert entry.kernel in ran.steps["kernel"]
+    if entry.kernel in CONVS:
+        assert entry.name in [facts.kernel for facts in ran.facts]
+    want = definition(problem.spec, problem.inputs)["y"]
+    if problem.bound is None:
+        assert_exact(got, want, np.float32)
+    else:
+        assert_within(got, want, problem.bound, np.float32)
+
+
+@every_kernel
+@given(data=st.data())
+def test_equals_the_definition_on_integers(name, layout, data):
+    entry, layout = REGISTRY[name], LAYOUTS[layout]
+    solve(data.draw(ROWS[entry.kernel](layout, True, entry)), entry, layout, data.draw(st.booleans()))
+
+
+@every_rounding_kernel
+@given(data=st.data())
+def test_within_the_rounding_bound_on_real_numbers(name, layout, data):
+    entry, layout = REGISTRY[name], LAYOUTS[layout]
+    solve(data.draw(ROWS[entry.kernel](layout, False, entry)), entry, layout, data.draw(st.booleans()))
+
+
+# --- Corner cases by name --------------------------------------------------------------------------------------------
+
+
+def corner(entry, size_hw=(3, 5), kernel_hw=(3, 3), stride=(1, 1), padding="same", dilation=(1, 1), **fused):
+    """A small layer for an entry's tile; `fused` are fields of LayerCase."""
+    fitting, edges = output_channels(entry)
+    c_out = fused.pop("c_out", edges[0])
+    groups = c_out if entry.kernel == Kernel.DEPTHWISE else 1
+    conv = ConvCase(1, size_hw, kernel_hw, groups if groups > 1 else 3, c_out, stride, padding, dilation, groups, 7)
+    conv = fit(entry, conv)
+    plain = {"density": 0.5, "group_in": 1, "group_out": 1, "empty_outputs": 0, "bias": True, "residual": False, "relu": False}
+    return LayerCase(conv, **plain | fused)
+
+
+CORNERS = {
+    "one pixel": {"size_hw": (1, 1)},
+    "padding larger than the kernel": {"size_hw": (2, 2), "padding": ((5, 4), (6, 4))},
+    "only padding at the start": {"padding": ((2, 0), (2, 0))},
+    "windows without a real pixel": {"size_hw": (1, 1), "kernel_hw": (2, 2), "dilation": (3, 3), "padding": ((2, 2), (2, 2))},
+    "stride 2 and an odd size": {"size_hw": (5, 7), "stride": (2, 2)},
+    "stride wider than the kernel": {"size_hw": (7, 7), "stride": (3, 3), "kernel_hw": (1, 1), "padding": "valid"},
+    "dilated taps all in the padding": {"size_hw": (3, 3), "dilation": (3, 3)},
+    "no weight": {"density": 0.0},
+    "no weight, bias and residual": {"density": 0.0, "residual": True, "relu": True},
+    "every weight under a mask": {"density": 1.0},
+    "every weight without a mask": {"density": None},
+    "an empty output": {"empty_outputs": 1},
+    "residual without activation": {"residual": True},
+    "residual and activation": {"residual": True, "relu": True},
+}
+
+
+@every_conv
+@pytest.mark.parametrize("corner_name", CORNERS)
+def test_corner(name, corner_name):
+    entry = REGISTRY[name]
+    solve(corner(entry, **CORNERS[corner_name]).problem(exact=True), entry, LAYOUTS[entry.layouts[0]], small_tasks=False)
+
+
+@every_conv
+def test_an_empty_tile(name):
+    entry = REGISTRY[name]
+    tile = select.tile_channels(entry)
+    wide = [c for c in output_channels(entry)[0] if c > tile]
+    if not wide:
+        pytest.skip(f"{name}: two tiles are more than the {MAX_CHANNELS} channels that are drawn without compilation")
+    case = corner(entry, c_out=wide[0], density=1.0, empty_outputs=tile)
+    solve(case.problem(exact=True), entry, LAYOUTS[entry.layouts[0]], small_tasks=True)
+
+
+@every_conv
+def test_rows_of_every_length_up_to_twice_the_tile(name):
+    entry = REGISTRY[name]
+    lengths = range(1, 2 * entry.tile.pixels[0] + 2)
+    for ow in lengths if COMPILED else (1, entry.tile.pixels[0], entry.tile.pixels[0] + 1):
+        for padding, size in (("same", ow), ("valid", ow + 2)):
+            case = corner(entry, (1, size) if padding == "same" else (3, size), padding=padding, residual=True)
+            solve(case.problem(exact=True), entry, LAYOUTS[entry.layouts[0]], small_tasks=False)
