@@ -46,8 +46,8 @@ lint: $(VENV)/.with-dev
 types: $(VENV)/.with-dev
 	$(RUN) -m mypy $(ARGS)
 
-bench-smoke: $(VENV)/.with-demo,plots
-	$(RUN) -m benchmarks.smoke $(ARGS)
+bench-smoke: $(VENV)/.with-onnx
+	$(RUN) -m benchmarks.run --toy --rounds 2 --seconds 0.05 --out build/benchmarks/smoke.json $(ARGS)
 
 clean:
 	rm -rf $(VENV) $(VENV).unfinished build dist

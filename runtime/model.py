@@ -19,6 +19,7 @@ from runtime.plan import Border, Draft, Plan, build, draft
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 MAX_IDLE_ARENAS = 4
+STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
 
 
 class Arenas:
@@ -163,6 +164,7 @@ class Model:
 
     def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:
         groups = -(-count // plan.layout.lanes)
+        workers = min(workers, 1 + int(self._draft(plan.layout).cycles * groups / (STEP_CYCLES * len(plan.steps))))
         apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
         staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
         arena_size = plan.arena_size + LANES

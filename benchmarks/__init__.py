@@ -1,0 +1,1 @@
+"""What the project measures: the demonstration, and benchmarks."""

@@ -1,0 +1,86 @@
+"""Writes a model as ONNX, NCHW, with the missing weights as zeros: the same net for engines that know nothing of
+masks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from lhc_ref.files import atomic_write_bytes
+from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, infer_shapes
+
+
+def _pads(node: Node) -> list[int]:
+    padding = node.attrs.get("padding", "valid")
+    if padding == "valid":
+        return [0, 0, 0, 0]
+    if isinstance(padding, str):
+        raise ValueError(f"{node.name}: expected explicit padding, got {padding!r}. Write the pixels.")
+    (top, bottom), (left, right) = padding
+    return [top, left, bottom, right]
+
+
+def _conv(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
+    stored = node.tensors["kernel"]
+    kernel = stored.dense() if isinstance(stored, MaskedKernel) else stored
+    tensors = {"kernel": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
+    if "bias" in node.tensors:
+        tensors["bias"] = node.tensors["bias"]
+    attrs = {
+        "strides": list(node.attrs.get("stride", (1, 1))),
+        "pads": _pads(node),
+        "kernel_shape": list(kernel.shape[:2]),
+    }
+    return "Conv", tensors, attrs
+
+
+def _convert(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
+    match node.op:
+        case "conv2d":
+            return _conv(node)
+        case "relu":
+            return "Relu", {}, {}
+        case "add":
+            return "Add", {}, {}
+        case "max_pool":
+            size, stride = list(node.attrs["size"]), list(node.attrs["stride"])
+            return "MaxPool", {}, {"kernel_shape": size, "strides": stride, "pads": _pads(node)}
+        case "global_average_pool":
+            return "GlobalAveragePool", {}, {}
+        case "flatten":
+            return "Flatten", {}, {}
+        case "dense":
+            return "Gemm", dict(node.tensors), {}
+    raise ValueError(f"{node.name}: expected an operator that has a twin here, got {node.op}. Add its row.")
+
+
+def write(path: Path, spec: ModelSpec) -> None:
+    """Write the ONNX twin; flattening is exact only where one pixel is left, which is checked."""
+    shapes = infer_shapes(spec)
+    nodes, constants = [], []
+    for node in spec.nodes:
+        if node.op == "flatten" and shapes[node.inputs[0]][:2] != (1, 1):
+            raise ValueError(
+                f"{node.name}: expected one pixel, got {shapes[node.inputs[0]]}. NCHW flattens in another order."
+            )
+        op, tensors, attrs = _convert(node)
+        names = [f"{node.name}.{role}" for role in tensors]
+        constants += [numpy_helper.from_array(np.asarray(t), n) for n, t in zip(names, tensors.values(), strict=True)]
+        nodes.append(helper.make_node(op, [*node.inputs, *names], [node.output], name=node.name, **attrs))
+        if op == "GlobalAveragePool":  # ONNX keeps the two axes of one pixel
+            nodes[-1].output[0] = node.output + "/pixel"
+            nodes.append(helper.make_node("Flatten", [node.output + "/pixel"], [node.output], name=node.name + "/flat"))
+    (item,) = spec.inputs
+    h, w, c = item.shape
+    graph = helper.make_graph(
+        nodes,
+        "net",
+        [helper.make_tensor_value_info(item.name, TensorProto.FLOAT, ["N", c, h, w])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shapes[name]]) for name in spec.outputs],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    onnx.checker.check_model(model)
+    atomic_write_bytes(path, model.SerializeToString())
