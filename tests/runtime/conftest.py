@@ -1,4 +1,4 @@
-"""What the runtime's tests share: compiling once, drawing little where nothing is compiled."""
+"""What the runtime's tests share: every kernel is compiled once, before the first of them."""
 
 import contextlib
 import os
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import settings
 
 from runtime.kernels.vector import COMPILED
 from runtime.layout import CHANNELS, IMAGES
@@ -16,10 +15,6 @@ try:
     import fcntl
 except ImportError:  # not on every system; without it each process compiles for itself
     fcntl = None
-
-if not COMPILED:
-    settings.register_profile("uncompiled", parent=settings(), max_examples=6)
-    settings.load_profile("uncompiled")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,5 +39,3 @@ def _alone():
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-

@@ -45,7 +45,10 @@ def conv_spec(kernel, shape, bias=None, residual=False, relu=False, **options):
     if residual:
         size_hw, kernel_hw = shape[:2], kernel.shape[:2]
         window = {key: nodes[0][3].get(key, (1, 1)) for key in ("stride", "dilation")}
-        inputs["r"] = (*oracle.output_size(size_hw, kernel_hw, padding=nodes[0][3]["padding"], **window), kernel.shape[3])
+        inputs["r"] = (
+            *oracle.output_size(size_hw, kernel_hw, padding=nodes[0][3]["padding"], **window),
+            kernel.shape[3],
+        )
         nodes.append(("add", names[1], [names[0], "r"]))
     if relu:
         nodes.append(("relu", "y", [names[-2]]))
