@@ -3,6 +3,9 @@
 from tests.meta.mutants import Mutant
 
 FILE = ("tests/lhc_ref/test_modelfile.py",)
+EVALUATE = ("tests/lhc_ref/test_evaluate.py",)
+SURVIVORS = ("tests/lhc_ref/test_survivors.py",)
+EXPORT = ("tests/lhc_ref/test_export.py",)
 
 MODELFILE = (
     # --- What is written and read ------------------------------------------------------------------------------------
@@ -28,7 +31,7 @@ MODELFILE = (
         "file-same-puts-odd-pixel-first", "lhc_ref/_modelfile_ops.py",
         "pads.append((total // 2, total - total // 2))", "pads.append((total - total // 2, total // 2))", FILE,
     ),
-    # --- What is refused ----------------------------------------------------------------------------------------------
+    # --- What is refused ---------------------------------------------------------------------------------------------
     Mutant(
         "file-with-nan-weights", "lhc_ref/modelfile.py",
         "not np.isfinite(values).all()", "np.isinf(values).any()", FILE,
@@ -80,5 +83,65 @@ MODELFILE = (
     Mutant(
         "pool-of-padding-alone", "lhc_ref/_modelfile_ops.py",
         "max(pad) >= window", "max(pad) > window", FILE, within="_pool",
+    ),
+    # --- Export ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "export-forgets-the-mean", "lhc_ref/export.py",
+        "(bias - mean) * rate + beta", "bias * rate + beta", EXPORT,
+    ),
+    Mutant(
+        "export-folds-without-epsilon", "lhc_ref/export.py",
+        "np.sqrt(weights[\"variance\"] + EPSILON)", "np.sqrt(weights[\"variance\"])", EXPORT,
+    ),
+    Mutant(
+        "export-folds-along-the-inputs", "lhc_ref/export.py",
+        "kernel * rate", "kernel * np.resize(rate, kernel.shape[2])[:, None]", EXPORT,
+    ),
+    Mutant(
+        "export-swaps-groups", "lhc_ref/export.py",
+        'layer.mask_options["group_in"], layer.mask_options["group_out"]',
+        'layer.mask_options["group_out"], layer.mask_options["group_in"]', EXPORT,
+    ),
+    Mutant(
+        "export-with-disabled-channels", "lhc_ref/export.py",
+        "not enabled.all()", "not enabled.any()", EXPORT,
+    ),
+    # --- Evaluation and its bounds -----------------------------------------------------------------------------------
+    Mutant(
+        "evaluate-in-float32", "lhc_ref/evaluate.py",
+        "array.astype(dtype)", "array.astype(np.float32).astype(dtype) * dtype(1 + 1e-5)", EVALUATE,
+    ),
+    Mutant(
+        "evaluate-forgets-the-bias", "lhc_ref/evaluate.py",
+        "y if bias is None else ops.bias_add(y, bias)", "y", EVALUATE, within="_conv2d",
+    ),
+    Mutant(
+        "bound-forgets-errors-carried", "lhc_ref/bounds.py",
+        "_sum_bound(conv2d(x.bound, weights, **attrs), magnitude, kept + (bias is not None))",
+        "_sum_bound(0 * magnitude, magnitude, kept + (bias is not None))", EVALUATE,
+    ),
+    Mutant(
+        "bound-of-half-the-roundings", "lhc_ref/bounds.py",
+        "_gamma(k, U32)", "_gamma(np.asarray(k) / 2, U32)", EVALUATE, within="_sum_bound",
+    ),
+    Mutant(
+        "bound-by-nominal-weights", "lhc_ref/bounds.py",
+        "np.count_nonzero(kernel, axis=(0, 1, 2))", "np.full(kernel.shape[3], kernel[..., 0].size)", SURVIVORS,
+    ),
+    Mutant(
+        "bound-without-underflow", "lhc_ref/bounds.py",
+        "2 * np.asarray(k) * TINY", "0.0", EVALUATE,
+    ),
+    Mutant(
+        "bound-finite-where-float32-overflows", "lhc_ref/bounds.py",
+        "np.where(magnitude < LARGEST / 2, bound, np.inf)", "bound", EVALUATE,
+    ),
+    Mutant(
+        "bound-of-softmax-without-exp", "lhc_ref/bounds.py",
+        "(2 * EXP_ULPS + 1) * U32", "U32", SURVIVORS,
+    ),
+    Mutant(
+        "bound-ten-times-too-wide", "lhc_ref/bounds.py",
+        "(_gamma(k, U32) + _gamma(k, U64)) * magnitude", "10 * (_gamma(k, U32) + _gamma(k, U64)) * magnitude", EVALUATE,
     ),
 )  # fmt: skip

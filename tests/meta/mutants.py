@@ -22,6 +22,7 @@ class Mutant:
     tests: tuple[str, ...]
     within: str = ""
     quick: bool = False  # run in the quick suite too
+    compiled: bool = False  # shows in compiled kernels only; others are tried without compiling
 
 
 def parse(snippet: str) -> ast.AST:

@@ -10,10 +10,11 @@ import pytest
 
 from tests.meta.faults_modelfile import MODELFILE
 from tests.meta.faults_operators import OPERATORS
+from tests.meta.faults_runtime import RUNTIME
 from tests.meta.faults_training import TRAINING
 from tests.meta.mutants import ROOT, Mutant, mutate
 
-MUTANTS = OPERATORS + TRAINING + MODELFILE
+MUTANTS = OPERATORS + TRAINING + MODELFILE + RUNTIME
 SOURCES = ("lhc_ref", "runtime", "tests")
 PASSED, FAILED = 0, 1  # exit codes of pytest; anything else is an error in the run itself
 
@@ -32,8 +33,8 @@ def workplace(tmp_path_factory):
     return copy
 
 
-def run_tests(workplace, tests):
-    """Exit code and output of the named tests in the copy; kernels are not compiled."""
+def run_tests(workplace, tests, compiled=False):
+    """Exit code and output of the named tests in the copy."""
     command = [
         sys.executable,
         "-B",
@@ -48,8 +49,8 @@ def run_tests(workplace, tests):
         "no:xdist",
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_"))}
-    environment |= {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": str(workplace), "HYPOTHESIS_PROFILE": "unshrunk"}
-    environment["NUMBA_CACHE_DIR"] = str(workplace / ".numba")
+    environment |= {"PYTHONPATH": str(workplace), "HYPOTHESIS_PROFILE": "unshrunk"}
+    environment |= {"NUMBA_DISABLE_JIT": "0" if compiled else "1", "NUMBA_CACHE_DIR": str(workplace / ".numba")}
     environment["HYPOTHESIS_STORAGE_DIRECTORY"] = str(workplace / ".hypothesis")
     done = subprocess.run(
         [*command, *tests], cwd=workplace, env=environment, capture_output=True, text=True, timeout=900, check=False
@@ -62,7 +63,7 @@ def check_caught(workplace, mutant):
     source = path.read_text(encoding="utf-8")
     try:
         path.write_text(mutate(source, mutant), encoding="utf-8")
-        code, output = run_tests(workplace, mutant.tests)
+        code, output = run_tests(workplace, mutant.tests, mutant.compiled)
     finally:
         path.write_text(source, encoding="utf-8")
     assert code != PASSED, f"{mutant.name} survived: {mutant.original!r} became {mutant.mutated!r} and nobody noticed"
@@ -105,8 +106,8 @@ def test_every_planted_fault_is_caught(workplace, mutant):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("tests", sorted({m.tests for m in MUTANTS}), ids=" ".join)
-def test_the_unspoilt_copy_passes(workplace, tests):
+@pytest.mark.parametrize(("tests", "compiled"), sorted({(m.tests, m.compiled) for m in MUTANTS}))
+def test_the_unspoilt_copy_passes(workplace, tests, compiled):
     """So that a failure above is the mutant's doing."""
-    code, output = run_tests(workplace, tests)
+    code, output = run_tests(workplace, tests, compiled)
     assert code == PASSED, output[-3000:]

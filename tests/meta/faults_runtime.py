@@ -1,0 +1,153 @@
+"""Faults in the runtime: from graph to layers, packing, planning and the kernels."""
+
+from tests.meta.mutants import Mutant
+
+CONTRACT = ("tests/test_contract.py",)
+SMALL = ("tests/runtime/test_survivors.py",)
+KERNELS = ("tests/runtime/test_kernels.py",)
+
+RUNTIME = (
+    # --- From graph to layers ----------------------------------------------------------------------------------------
+    Mutant(
+        "runtime-same-puts-odd-pixel-first", "runtime/spec.py",
+        "max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i]) // 2",
+        "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", CONTRACT,
+    ),
+    Mutant(
+        "runtime-relu-before-the-sum-instead-of-after", "runtime/spec.py",
+        'second.op == "add" and first.op == "conv2d" and plain and first.other is None',
+        'second.op == "add" and first.op == "conv2d" and first.other is None', SMALL,
+    ),
+    Mutant(
+        "runtime-fuses-away-what-others-read", "runtime/spec.py",
+        "readers.get(first.output) != 1", "readers.get(first.output) == 0", CONTRACT,
+    ),
+    Mutant(
+        "runtime-fuses-away-outputs", "runtime/spec.py",
+        "dict.fromkeys(outputs, 2)", "dict[str, int]()", CONTRACT,
+    ),
+    Mutant(
+        "runtime-sums-with-what-comes-later", "runtime/spec.py",
+        "other in made_before and other != first.output", "other != first.output", SMALL,
+    ),
+    Mutant(
+        "runtime-flattens-in-channel-order", "runtime/spec.py",
+        "second.kernel.reshape(h, w, c, -1)", "second.kernel.reshape(c, h, w, -1).transpose(1, 2, 0, 3)", CONTRACT,
+    ),
+    Mutant(
+        "runtime-forgets-the-first-limit", "runtime/spec.py",
+        "max(first.low, second.low)", "first.low", CONTRACT, within="_fuse_after",
+    ),
+    # --- Packing -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "pack-keeps-rows-that-all-outputs-keep", "runtime/topology.py",
+        "padded.reshape(kh, kw, c_in, tiles, tile_channels).any(axis=-1)",
+        "padded.reshape(kh, kw, c_in, tiles, tile_channels).all(axis=-1)", CONTRACT, quick=True,
+    ),
+    Mutant(
+        "pack-groups-read-the-first-groups-inputs", "runtime/topology.py",
+        "full[:, :, g * c_group : (g + 1) * c_group, out] = masked[..., out]",
+        "full[:, :, :c_group, out] = masked[..., out]", CONTRACT,
+    ),
+    Mutant(
+        "pack-drops-the-last-channel-of-an-odd-number", "runtime/pack.py",
+        "weights[:, :, :c_in, :c_out] = kernel",
+        "weights[:, :, :c_in, : c_out - c_out % 2] = kernel[..., : c_out - c_out % 2]", CONTRACT,
+    ),
+    Mutant(
+        "pack-forgets-the-bias", "runtime/pack.py",
+        "bias[: layer.bias.size] = layer.bias", "pass", CONTRACT, quick=True,
+    ),
+    Mutant(
+        "pack-flips-the-kernel", "runtime/pack.py",
+        "weights[:, :, :c_in, :c_out] = kernel", "weights[:, :, :c_in, :c_out] = kernel[::-1, ::-1]", CONTRACT,
+    ),
+    Mutant(
+        "pack-scale-error-of-1e-5", "runtime/pack.py",
+        "weights[:, :, :c_in, :c_out] = kernel", "weights[:, :, :c_in, :c_out] = kernel * np.float32(1 + 1e-5)",
+        CONTRACT,
+    ),
+    Mutant(
+        "pack-swaps-dilations", "runtime/pack.py",
+        "layer.window.dilation[1]", "layer.window.dilation[0]", CONTRACT, within="row_offsets",
+    ),
+    Mutant(
+        "pack-last-tap-dropped-at-the-edge", "runtime/pack.py",
+        "np.clip(-((first - size) // dilation), 0, taps)",
+        "np.clip(-((first - size + 1) // dilation), 0, taps)", CONTRACT,
+    ),
+    Mutant(
+        "pack-depthwise-shifts-channels", "runtime/pack.py",
+        "kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]",
+        "kernel.reshape(taps, c, c)[:, np.arange(c) - 1, np.arange(c) - 1]", CONTRACT,
+    ),
+    Mutant(
+        "pack-ranges-unchecked", "runtime/pack.py",
+        "prove(packed, layer, layout, tile_channels)", "pass", ("tests/runtime/test_pack.py",),
+    ),
+    # --- Planning ----------------------------------------------------------------------------------------------------
+    Mutant(
+        "plan-frees-a-value-one-step-early", "runtime/plan.py",
+        "last[name] = n + 1", "last[name] = n", CONTRACT,
+    ),
+    Mutant(
+        "plan-frees-outputs-early", "runtime/plan.py",
+        "last.update({name: len(layers) + 1 for name in spec.outputs})", "pass", CONTRACT,
+    ),
+    Mutant(
+        "plan-swaps-strides", "runtime/plan.py",
+        'step["stride_y"], step["stride_x"] = window.stride', 'step["stride_x"], step["stride_y"] = window.stride',
+        CONTRACT, within="_other_step",
+    ),
+    Mutant(
+        "plan-last-task-dropped", "runtime/plan.py",
+        "-(-count // each)", "max(1, count // each)", CONTRACT,
+    ),
+    Mutant(
+        "model-images-of-the-second-part-written-over-the-first", "runtime/model.py",
+        "at += count", "at += 0", CONTRACT, within="run",
+    ),
+    # --- Kernels -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "kernel-residual-forgotten", "runtime/kernels/conv.py",
+        "residual_at >= 0", "residual_at >= 2**40", KERNELS, within="conv_tile",
+    ),
+    Mutant(
+        "kernel-first-row-of-taps-executed-in-the-padding", "runtime/kernels/conv.py",
+        "min(ky_high, max(0, -(iy // dy)))", "0", KERNELS, within="conv",
+    ),
+    Mutant(
+        "kernel-pool-counts-padding", "runtime/kernels/other.py",
+        "np.float32(1.0 / ((bottom - top) * (right - left)))", 'np.float32(1.0 / (step["kh"] * step["kw"]))', CONTRACT,
+        quick=True,
+    ),
+    Mutant(
+        "kernel-pool-skips-the-first-column", "runtime/kernels/other.py",
+        "ky + kx > 0", "kx > 0", CONTRACT,
+    ),
+    Mutant(
+        "kernel-softmax-overflows", "runtime/kernels/other.py",
+        "np.exp(arena[x_at + here] - largest)", "np.exp(arena[x_at + here])", KERNELS,
+    ),
+    Mutant(
+        "kernel-softmax-over-the-first-block-of-channels", "runtime/kernels/other.py",
+        "here = (ci // block) * plane + (ci % block) * lanes", "here = (ci % block) * lanes", KERNELS,
+    ),
+    Mutant(
+        "kernel-flatten-in-channel-order", "runtime/kernels/other.py",
+        "p * c + ci", "ci * pixels + p", CONTRACT, within="flatten",
+    ),
+    Mutant(
+        "engine-groups-of-images-mixed", "runtime/kernels/engine.py",
+        "mine // tasks", "mine % groups", SMALL, compiled=True,
+    ),
+    Mutant(
+        "twin-maximum-ignores-nan", "runtime/kernels/vector.py",
+        "np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b))", "np.fmax(a, b)", KERNELS,
+    ),
+    Mutant(
+        "twin-clamp-turns-nan-into-a-limit", "runtime/kernels/vector.py",
+        "np.where(v < low, np.float32(low), np.where(v > high, np.float32(high), v))", "np.fmin(np.fmax(v, low), high)",
+        KERNELS,
+    ),
+)  # fmt: skip
