@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         "packed_bytes": explanation.bytes,
         "layers": _layer_facts(model.spec, explanation.rows),
         "patterns": _pattern_facts(model.spec),
-        "machine": _machine_facts(),
+        "machine": machine_facts(),
     }
     emit(facts, _lines(facts), arguments.json)
     return 0
@@ -126,7 +126,8 @@ def _census(name: str, kernel: MaskedKernel) -> dict[str, Any]:
     }
 
 
-def _machine_facts() -> dict[str, Any]:
+def machine_facts() -> dict[str, Any]:
+    """Cores, threads, threading layer and vectors that the runtime has here."""
     numba.get_num_threads()  # Why: Numba decides on its threading layer when its threads start.
     return {
         "vectors": MACHINE.name,
