@@ -1,0 +1,323 @@
+"""The vector primitives, compiled and as NumPy twins, against loops over single numbers; and their generated code."""
+
+import re
+from types import FunctionType
+
+import numba
+import numpy as np
+import pytest
+from numba import types
+
+from runtime.kernels import atomic, conv, vector
+from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
+from runtime.kernels.options import OPTIONS
+from runtime.kernels.registry import REGISTRY
+from runtime.kernels.step import STEP, Kernel
+from runtime.kernels.vector import (
+    CHANNELS,
+    COMPILED,
+    DEPTHWISE,
+    IMAGES,
+    IMAGES_NEAR,
+    PIXEL,
+    add_tile,
+    bias_tile,
+    clamp_tile,
+    fma_rows,
+    load_tile,
+    marker,
+    max_tile,
+    scale_tile,
+    store_tile,
+)
+from tests.runtime.nets import needs_compiled
+from tests.tolerances import assert_exact, assert_identical
+
+OUT_AT, OUT_STRIDE = 3, 7 * LANES + 1  # odd, so that nothing is aligned
+SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
+KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "near": IMAGES_NEAR}
+TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
+TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows}
+
+
+# Programs of the primitives: each ends in a store, so the result can be seen.
+
+
+def copy(array, at, stride, pixels, outputs, out):
+    store_tile(load_tile(array, at, stride, pixels, outputs), out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def bias(kind, array, at, pixels, outputs, out):
+    store_tile(bias_tile(kind, array, at, pixels, outputs), out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, out):
+    acc = load_tile(out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def clamp(array, low, high, pixels, outputs, out):
+    acc = clamp_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), low, high)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def scale(array, factor, pixels, outputs, out):
+    acc = scale_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), factor)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def larger(array, other, pixels, outputs, out):
+    acc = max_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), load_tile(other, 0, OUT_STRIDE, pixels, outputs))
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+def total(array, other, pixels, outputs, out):
+    acc = add_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), load_tile(other, 0, OUT_STRIDE, pixels, outputs))
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+
+
+compiled_programs = {}
+
+
+@pytest.fixture(params=["twin", pytest.param("compiled", marks=needs_compiled)])
+def program(request):
+    """Makes a program runnable: with the twins in the primitives' places, or compiled."""
+
+    def twin(function):
+        return FunctionType(function.__code__, {**globals(), **TWINS})
+
+    def compiled(function):
+        if function not in compiled_programs:
+            compiled_programs[function] = numba.njit(**{**OPTIONS, "cache": False})(function)
+        return compiled_programs[function]
+
+    return twin if request.param == "twin" else compiled
+
+
+def integers(seed, size):
+    return np.random.default_rng(seed).integers(-4, 5, size).astype(np.float32)
+
+
+def places(pixels, outputs):
+    """(pixel, output, lane, where in `out`) of each number of a tile."""
+    for p in range(pixels):
+        for o in range(outputs):
+            for lane in range(LANES):
+                yield p, o, lane, OUT_AT + p * OUT_STRIDE + o * LANES + lane
+
+
+def out_array(pixels, fill=np.nan):
+    return np.full(OUT_AT + pixels * OUT_STRIDE + 5, fill, np.float32)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_loads_and_stores(program, shape):
+    pixels, outputs = shape
+    array, stride, at = integers(0, 2000), 61, 5
+    out = out_array(pixels)
+    want = out.copy()
+    for p, o, lane, place in places(*shape):
+        want[place] = array[at + p * stride + o * LANES + lane]
+    program(copy)(array, at, stride, marker(pixels), marker(outputs), out)
+    assert_identical(out, want)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bias(program, shape, kind):
+    array, at = integers(1, 500), 9
+    out = out_array(shape[0])
+    want = out.copy()
+    for _, o, lane, place in places(*shape):
+        want[place] = array[at + o] if "images" in kind or kind == "near" else array[at + o * LANES + lane]
+    program(bias)(KINDS[kind], array, at, marker(shape[0]), marker(shape[1]), out)
+    assert_identical(out, want)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 17])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_multiplies_and_adds_rows(program, shape, kind, count):
+    pixels, outputs = shape
+    stride, x_at, w_at, first = 3 * LANES + 1, 11, 13, 2
+    x, w = integers(2, 300 + pixels * (PIXEL if kind == "near" else stride)), integers(3, 17 * 3 * LANES + 50)
+    rows = np.random.default_rng(4).integers(-x_at, 150, first + count + 1).astype(np.int32)
+    out = out_array(pixels, fill=2)
+    want = out.astype(np.float64)
+    scalar_weights, step = kind in ("images", "near"), PIXEL if kind == "near" else stride
+    for p, o, lane, place in places(*shape):
+        for r in range(first, first + count):
+            here, row = x_at + int(rows[r]) + p * step, w_at + (r - first) * outputs * (1 if scalar_weights else LANES)
+            x_value = x[here + {"channels": 0, "depthwise": o * LANES + lane}.get(kind, lane)]
+            want[place] += x_value * w[row + (o if scalar_weights else o * LANES + lane)]
+    program(multiply)(
+        KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, marker(pixels), marker(outputs), out
+    )
+    assert_exact(out, want, np.float32)
+
+
+SPECIAL = np.array([-np.inf, -2, -1, -0.0, 0.0, 0.5, 1, 2, np.inf, np.nan], np.float32)
+
+
+def tiles_of(values, other):
+    """Two arrays in which each of `values` meets each of `other`, laid out for one tile of 4 pixels and 3 outputs."""
+    a, b = (part.reshape(-1) for part in np.meshgrid(values, other))
+    arrays = np.zeros((2, 4 * OUT_STRIDE + LANES), np.float32)
+    for n, (_, _, _, place) in enumerate(places(4, 3)):
+        arrays[:, place - OUT_AT] = a[n % a.size], b[n % b.size]
+    return arrays
+
+
+def seen(out):
+    return np.array([out[place] for *_, place in places(4, 3)])
+
+
+@pytest.mark.parametrize("limits", [(0.0, np.inf), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 6.0)])
+def test_clamps_and_keeps_nan(program, limits):
+    array = tiles_of(SPECIAL, SPECIAL)[0]
+    out = out_array(4)
+    program(clamp)(array, np.float32(limits[0]), np.float32(limits[1]), marker(4), marker(3), out)
+    given = seen(np.r_[np.zeros(OUT_AT, np.float32), array])
+    want = np.array([v if np.isnan(v) else min(max(v, limits[0]), limits[1]) for v in given], np.float32)
+    np.testing.assert_array_equal(seen(out), want)
+
+
+def test_the_larger_of_two_is_nan_if_either_is(program):
+    array, other = tiles_of(SPECIAL, SPECIAL)
+    out = out_array(4)
+    program(larger)(array, other, marker(4), marker(3), out)
+    given, against = (seen(np.r_[np.zeros(OUT_AT, np.float32), part]) for part in (array, other))
+    assert (np.isnan(given) & ~np.isnan(against)).any()
+    assert (~np.isnan(given) & np.isnan(against)).any()
+    np.testing.assert_array_equal(seen(out), np.maximum(given, against))
+
+
+def test_adds_and_scales(program):
+    array, other = tiles_of(SPECIAL[1:8], SPECIAL[1:8])
+    out = out_array(4)
+    given, against = (seen(np.r_[np.zeros(OUT_AT, np.float32), part]) for part in (array, other))
+    program(total)(array, other, marker(4), marker(3), out)
+    assert_exact(seen(out), given + against)
+    program(scale)(array, np.float32(0.25), marker(4), marker(3), out)
+    assert_exact(seen(out), given * np.float32(0.25))
+
+
+@pytest.mark.parametrize("at", [-1, 200 - LANES + 1, 10**6])
+def test_a_twin_refuses_what_lies_outside(at):
+    array, one = np.zeros(200, np.float32), marker(1)
+    tile = (np.zeros(LANES, np.float32),)
+    with pytest.raises(IndexError):
+        vector._load_tile(array, at, 0, one, one)
+    with pytest.raises(IndexError):
+        vector._store_tile(tile, array, at, 0, one, one)
+    with pytest.raises(IndexError):
+        vector._bias_tile(CHANNELS, array, at, one, one)
+    rows = np.zeros(1, np.int32)
+    with pytest.raises(IndexError):
+        vector._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one)
+    with pytest.raises(IndexError):
+        vector._fma_rows(DEPTHWISE, tile, array, 0, 0, rows, 0, 1, array, at, one, one)
+
+
+@pytest.mark.parametrize(
+    "names", [("_fetch_add", "_load_acquire"), pytest.param(("fetch_add", "load_acquire"), marks=needs_compiled)]
+)
+def test_atomic_counters(names):
+    fetch_add, load_acquire = (getattr(atomic, name) for name in names)
+
+    def count(counters):
+        before = fetch_add(counters, 1, 5)
+        return before, load_acquire(counters, 1)
+
+    counters = np.array([1, 10, 3], np.int64)
+    assert (numba.njit(count) if "fetch_add" in names else count)(counters) == (10, 15)
+    assert counters.tolist() == [1, 15, 3]
+
+
+# --- The generated code ----------------------------------------------------------------------------------------------
+
+REGISTERS = {AVX512.name: "zmm", AVX2.name: "ymm"}
+vector_machine = pytest.mark.skipif(
+    not COMPILED or MACHINE.name not in REGISTERS, reason=f"no code for AVX-512 or AVX2 is made here ({MACHINE.name})"
+)
+CONVS = [entry for entry in REGISTRY.values() if entry.tile is not None]
+TILES = [(entry.name, pixels) for entry in CONVS for pixels in entry.tile.pixels]
+WIDE_TILES = [(entry.name, entry.tile.pixels[0]) for entry in CONVS]
+TILE_KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel.DEPTHWISE: DEPTHWISE}
+
+
+def tile_code(entry, pixels):
+    """Assembly of one register tile of a registered convolution kernel, compiled anew."""
+    record, f32, i32 = numba.typeof(np.zeros(1, STEP)[0]), types.float32[::1], types.int32[::1]
+    buffers = record, f32, f32, i32
+    if entry.kernel == Kernel.CONV_SCATTERED:
+        tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 7)
+    else:
+        markers = TILE_KINDS[entry.kernel], marker(pixels), marker(entry.tile.outputs)
+        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 7)
+    fresh = numba.njit(**{**OPTIONS, "cache": False})(tile.py_func)
+    fresh.compile(signature)
+    return fresh.inspect_asm(signature)
+
+
+def inner_loops(assembly):
+    """The bodies of the innermost loops that multiply and add: from a label to the jump back to it."""
+    lines = [line.split("#")[0].strip() for line in assembly.splitlines()]
+    labels = {line[:-1]: i for i, line in enumerate(lines) if re.fullmatch(r"[.\w$]+:", line)}
+    loops = []
+    for i, line in enumerate(lines):
+        jump = re.fullmatch(r"j\w+\s+([.\w$]+)", line)
+        if jump and labels.get(jump[1], i) < i:
+            loops.append((labels[jump[1]], i))
+    inner = [(a, b) for a, b in loops if not any(a <= c and d <= b and (a, b) != (c, d) for c, d in loops)]
+    bodies = [lines[a : b + 1] for a, b in inner]
+    return [body for body in bodies if any(line.startswith("vfmadd") for line in body)]
+
+
+def check_code(name, pixels):
+    entry, register = REGISTRY[name], REGISTERS[MACHINE.name]
+    loops = inner_loops(tile_code(entry, pixels))
+    tile = pixels * entry.tile.outputs
+    counts = []
+    for body in loops:
+        products = [line for line in body if line.startswith("vfmadd")]
+        assert all(f"%{register}" in line for line in products), products
+        spills = [line for line in body if line.startswith("v") and "(%rsp" in line]
+        assert not spills, spills
+        counts.append(len(products))
+    chains = max(1, vector.MIN_CHAINS // tile)
+    assert sorted(counts) == sorted({tile, tile * chains})
+
+
+@vector_machine
+@pytest.mark.parametrize(("name", "pixels"), WIDE_TILES)
+def test_the_wide_tile_multiplies_in_registers(name, pixels):
+    check_code(name, pixels)
+
+
+@vector_machine
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "pixels"), sorted(set(TILES) - set(WIDE_TILES)))
+def test_every_other_tile_multiplies_in_registers(name, pixels):
+    check_code(name, pixels)
+
+
+@needs_compiled
+def test_a_product_and_a_sum_are_rounded_once():
+    """(1 + 2^-12)^2 - 1 - 2^-11 is 2^-24 if the square is not rounded, and 0 if it is."""
+    one = marker(1)
+    x = np.full(LANES, 1 + 2.0**-12, np.float32)
+    out = np.full(OUT_AT + LANES, -1 - 2.0**-11, np.float32)
+    numba.njit(**{**OPTIONS, "cache": False})(multiply)(
+        IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, out
+    )
+    assert_identical(out[OUT_AT:], np.full(LANES, 2.0**-24, np.float32))
+
+
+@vector_machine
+@pytest.mark.long
+def test_a_tile_too_large_for_the_registers_is_seen_to_spill(monkeypatch):
+    entry = REGISTRY[WIDE_TILES[0][0]]
+    with pytest.raises(AssertionError, match="rsp"):
+        check_code(entry.name, MACHINE.registers // entry.tile.outputs + 1)
