@@ -128,7 +128,8 @@ def _readers(layers: list[Layer], outputs: tuple[str, ...]) -> dict[str, int]:
 
 
 def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
-    if first.op == "flatten" and second.op == "conv2d" and second.window.size == (1, 1) and second.kernel is not None:
+    reads = first.op == "flatten" and second.op == "conv2d" and second.x == first.output
+    if reads and second.window.size == (1, 1) and second.kernel is not None:
         h, w, c = first.shape
         window = replace(second.window, size=(h, w))
         mask = None if second.mask is None else second.mask.reshape(h, w, c, -1)
@@ -218,7 +219,7 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
         or (ow - 1) * window.stride[1] >= layer.shape[1]
     ):
         return [layer]
-    picked = layer.output + "/picked"
+    picked = layer.output + "\0picked"  # no name in a file is unprintable
     pick = Layer(
         "max_pool",
         (layer.name + "/pick",),
