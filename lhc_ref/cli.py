@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import command, data, modelfile, runs
+from lhc_ref.check import cli as check
 from lhc_ref.config import TrainConfig, read_toml, resolve
 from lhc_ref.errors import ConfigError
 from lhc_ref.files import atomic_write
@@ -29,11 +30,10 @@ def main(argv: list[str] | None = None) -> int:
 
     Returns
     -------
-    Exit code: 0. What goes wrong is raised, for `command.run` to report.
+    Exit code: 0, or what the command makes it. What goes wrong is raised, for `command.run` to report.
     """
     args = _parser().parse_args(argv)
-    args.act(args)
-    return 0
+    return args.act(args) or 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +82,8 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument("file", type=Path, metavar="OUT.npz")
     split.add_argument("--split", choices=data.SPLITS, default="test", help="which part (test)")
     split.set_defaults(act=_data)
+
+    check.add_parser(commands)
     return parser
 
 

@@ -39,6 +39,22 @@ def require(extra: str) -> ModuleType:
     return module
 
 
+def framework(name: str) -> ModuleType:
+    """The framework of a layer that is to be checked: torch, keras, jax, tensorflow. No extra of ours installs it.
+
+    Raises
+    ------
+    MissingExtraError
+        It cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise MissingExtraError(
+            f"framework '{name}': expected to be installed, got '{error}'. Install it: pip install {name}"
+        ) from error
+
+
 def demo() -> ModuleType:
     """`sklearn.datasets`, for the bundled handwritten digits."""
     return require("demo")

@@ -1,0 +1,126 @@
+"""What adapters have in common: finding a target's names for things."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lhc_ref.check.protocol import UnsupportedError
+
+# Other words that layers use for ours, in constructors, attributes and arguments.
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "c_in": ("in_channels", "channels_in"),
+    "c_out": ("out_channels", "channels_out", "filters"),
+    "kernel_size": ("size", "ksize"),
+    "stride": ("strides",),
+    "dilation": ("dilation_rate", "dilations"),
+    "group_in": ("cgi", "groups_in", "gi"),
+    "group_out": ("cgo", "groups_out", "go"),
+    "kind": ("patterns", "mode"),
+    "kernel": ("weight", "weights", "w"),
+    "scores": ("effects", "score"),
+    "bias": ("b",),
+    "enabled": ("vector",),
+    "bias_used": ("use_bias", "bias"),
+}
+PLAIN = {
+    "stride": (1, 1), "padding": "same", "dilation": (1, 1), "group_in": 1, "group_out": 1, "kind": "free",
+    "bias_used": True, "dtype": None, "enabled": None, "kernel_size": (3, 3), "groups": 1,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the user says about targets.
+
+    Attributes
+    ----------
+    activations, kernels : layouts
+    names : our name -> the target's, before the usual aliases
+    """
+
+    activations: str = "NHWC"
+    kernels: str = "HWIO"
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+class Adapter:
+    """Calls one target. `call` gets typed arrays in the declared layouts and returns arrays by name."""
+
+    def __init__(self, target: Callable[..., Any], declaration: Declaration) -> None:
+        self.target, self.declaration = target, declaration
+
+    def call(self, arrays: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
+        raise UnsupportedError("adapter: expected one of the frameworks', got the base class. Use one of ADAPTERS.")
+
+    def dtype_of(self, value: Any) -> str:
+        """The name of a returned array's dtype."""
+        return str(np.asarray(value).dtype)
+
+    def to_numpy(self, value: Any) -> np.ndarray:
+        """A returned array, with bfloat16 as float32."""
+        return np.asarray(value)
+
+    def set_threads(self, count: int) -> None:
+        """Let the target compute with this many threads, or raise UnsupportedError."""
+        setter = getattr(self.target, "set_threads", None)
+        if setter is None:
+            raise UnsupportedError(
+                "threads: expected a target with set_threads(count), got none. Add one to have it tested."
+            )
+        setter(count)
+
+    def spellings(self, name: str) -> tuple[str, ...]:
+        """What the target may call our `name`, the declared name first."""
+        declared = (self.declaration.names[name],) if name in self.declaration.names else ()
+        return (*declared, name, *ALIASES.get(name, ()))
+
+    def arguments(self, function: Callable[..., Any], offered: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
+        """Those of `offered` that the function's signature names, under its own names.
+
+        Raises
+        ------
+        UnsupportedError : it has no argument for a setting that is not the plain one, or wants one that we do not know.
+        """
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        names = {p.name for p in parameters}
+        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        given: dict[str, Any] = {}
+        for name, value in offered.items():
+            spelling = next((s for s in self.spellings(name) if s in names and s not in given), None)
+            if spelling is not None:
+                given[spelling] = value
+            elif open_ended and name not in ("bias_used", "dtype"):
+                given[name] = value
+            elif name == "kernel_size" and not offered.keys().isdisjoint(("kernel", "stencil")):
+                continue  # the array given shows it
+            elif name in PLAIN and PLAIN[name] is not None and value != PLAIN[name]:
+                raise UnsupportedError(f"takes no argument {name!r}: {name}={value} cannot be asked for")
+        missing = [
+            p.name
+            for p in parameters
+            if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in given
+        ]
+        if missing:
+            raise UnsupportedError(f"wants {', '.join(missing)}, which a case does not have; declare it with --names")
+        return given
+
+    def attribute(self, owner: Any, name: str) -> str | None:
+        """The name under which `owner` has our `name`."""
+        return next((s for s in self.spellings(name) if hasattr(owner, s)), None)
+
+    def answer(self, returned: Any, level: str) -> dict[str, Any]:
+        """{"y": ..., "mask": ...} from what a layer or function returned: y, (y, mask) or a dict."""
+        if isinstance(returned, dict):
+            return returned
+        if isinstance(returned, tuple | list):
+            return dict(zip(("y", "mask" if level != "csg" else "kernel"), returned, strict=False))
+        return {"y": returned}
+
+
+def constructor_settings(geometry: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
+    """What a layer's constructor is offered."""
+    settings = {k: v for k, v in geometry.items() if k not in ("level", "dtype")}
+    return {**settings, "bias_used": "bias" in arrays}

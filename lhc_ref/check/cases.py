@@ -1,0 +1,312 @@
+"""Cases: one call of a layer each, with arrays that follow from the case alone. A case's id is its replay."""
+
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lhc_ref.check.precision import FORMATS
+from lhc_ref.conv import output_size
+from lhc_ref.errors import InputError
+
+Array = np.ndarray
+Arrays = dict[str, Array]
+
+LEVELS = ("free", "rigid", "masked", "hetconv", "csg", "lean", "nm", "regularizer")
+NUMBERS = ("integer", "real")
+KINDS_OF_SCORES = ("plain", "edges", "ties", "nan")
+ENABLED = ("all", "some", "none")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One call. Sizes in pixels, taps and channels; `padding` is "same", "valid" or "top.bottom.left.right".
+
+    `area` tells what a case is about: "layer" for plain geometry, where each tensor counts for its own area; otherwise
+    everything it shows counts for that area.
+    """
+
+    level: str = "free"
+    area: str = "layer"
+    dtype: str = "float32"
+    numbers: str = "integer"
+    n: int = 1
+    h: int = 4
+    w: int = 4
+    kh: int = 3
+    kw: int = 3
+    ci: int = 2
+    co: int = 3
+    sy: int = 1
+    sx: int = 1
+    ry: int = 1  # dilation
+    rx: int = 1
+    padding: str = "same"
+    gi: int = 1
+    go: int = 1
+    bias: int = 1
+    scores: str = "plain"
+    enabled: str = "all"
+    p: int = 2  # hetconv: one input channel in p has all taps; p divides ci
+    s: int = 2  # csg: slices of s x s kernels; nm: keep s
+    m: int = 4  # csg: length of a code; nm: of every m
+    groups: int = 1  # lean: of the stencil
+    layers: int = 2  # regularizer: masks
+    target: float = 0.125
+    seed: int = 0
+
+    @property
+    def id(self) -> str:
+        """`level:key=value,...` of what differs from the defaults."""
+        keys = (f for f in fields(self) if f.name != "level" and getattr(self, f.name) != f.default)
+        return f"{self.level}:" + ",".join(f"{f.name}={getattr(self, f.name)}" for f in keys)
+
+    @classmethod
+    def parse(cls, text: str) -> "Case":
+        """The case of an id.
+
+        Raises
+        ------
+        InputError : not an id.
+        """
+        level, _, rest = text.partition(":")
+        kinds = {f.name: type(f.default) for f in fields(cls)}
+        try:
+            values = dict(part.split("=") for part in rest.split(",") if part)
+            case = cls(level, **{key: kinds[key](value) for key, value in values.items()})  # type: ignore[arg-type]
+            ok = (
+                level in LEVELS and case.dtype in FORMATS and case.numbers in NUMBERS and case.enabled in ENABLED
+                and case.scores in KINDS_OF_SCORES and min(case.output_hw) >= 1
+            )  # fmt: skip
+        except (KeyError, ValueError, TypeError):
+            ok = False
+        if not ok:
+            raise InputError(f"case: expected an id such as free:h=5,gi=2,seed=7, got {text!r}. Copy it from a report.")
+        return case
+
+    @property
+    def pads(self) -> Any:
+        """Padding as `conv2d` takes it."""
+        if self.padding in ("same", "valid"):
+            return self.padding
+        top, bottom, left, right = map(int, self.padding.split("."))
+        return (top, bottom), (left, right)
+
+    @property
+    def window(self) -> dict[str, Any]:
+        return {"stride": (self.sy, self.sx), "padding": self.pads, "dilation": (self.ry, self.rx)}
+
+    @property
+    def output_hw(self) -> tuple[int, int]:
+        return output_size((self.h, self.w), (self.kh, self.kw), **self.window)
+
+    @property
+    def group_counts(self) -> tuple[int, int]:
+        return -(-self.ci // self.gi), -(-self.co // self.go)
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """What a target is told beside the arrays: see `lhc_ref.check.protocol`."""
+        told: dict[str, Any] = {"level": self.level, "dtype": self.dtype}
+        if self.level == "regularizer":
+            return {**told, "pixels": self.pixels, "target_density": self.target}
+        told |= {"c_in": self.ci, "c_out": self.co, "kernel_size": (self.kh, self.kw), **self.window}
+        own: dict[str, dict[str, Any]] = {
+            "free": {"group_in": self.gi, "group_out": self.go, "kind": "free"},
+            "rigid": {"group_in": self.gi, "group_out": self.go, "kind": "rigid"},
+            "hetconv": {"p": self.p},
+            "csg": {"slice_out": self.s, "slice_in": self.s, "code_length": self.m},
+            "lean": {"groups": self.groups},
+            "nm": {"keep": self.s, "of": self.m},
+        }
+        return told | own.get(self.level, {})
+
+    @property
+    def pixels(self) -> list[int]:
+        return [(self.h * self.w) >> i or 1 for i in range(self.layers)]
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The call's arrays by name, float64 numbers that the case's dtype can hold; `enabled` and `mask` as 0, 1."""
+        if self.level == "regularizer":
+            return self._masks()
+        n, (oh, ow) = self.n, self.output_hw
+        arrays = {"x": self._numbers("x", (n, self.h, self.w, self.ci))}
+        kernel = (self.kh, self.kw, self.ci, self.co)
+        if self.level == "csg":
+            rows = -(-self.co // self.s) * -(-self.ci // self.s)
+            arrays["codes"] = self._numbers("codes", (rows, self.m), 1)
+            arrays["generator"] = self._numbers("generator", (self.s * self.s * self.kh * self.kw, self.m), 1)
+        elif self.level == "lean":
+            arrays["stencil"] = self._numbers("stencil", (self.kh, self.kw, self.ci // self.groups, self.co))
+            arrays["pointwise"] = self._numbers("pointwise", (1, 1, self.ci, self.co))
+        else:
+            arrays["kernel"] = self._untied(kernel) if self.level == "nm" else self._numbers("kernel", kernel)
+        if self.level in ("free", "rigid"):
+            arrays["scores"] = self._free_scores() if self.level == "free" else self._rigid_scores()
+            arrays["enabled"] = self._enabled()
+        if self.level == "masked":
+            arrays["mask"] = (self._rng("mask").random(kernel) < 0.5).astype(np.float64)
+        if self.bias:
+            arrays["bias"] = self._numbers("bias", (self.co,))
+        return {**arrays, "dy": self._numbers("dy", (n, oh, ow, self.co))}
+
+    def _rng(self, role: str) -> np.random.Generator:
+        return np.random.default_rng([self.seed, *role.encode()])
+
+    def _numbers(self, role: str, shape: tuple[int, ...], largest: int = 3) -> Array:
+        """Integers without 0, so small that sums of a few hundred products are exact in float32; or standard normal."""
+        rng = self._rng(role)
+        if self.numbers == "real":
+            return FORMATS[self.dtype].round(rng.standard_normal(shape))
+        return rng.integers(1, largest + 1, shape) * rng.choice([-1.0, 1.0], shape)
+
+    def _untied(self, shape: tuple[int, ...]) -> Array:
+        """A kernel whose weights differ in size along the input channels: no ties for N:M to break."""
+        rng = self._rng("kernel")
+        ranks = rng.random(shape).argsort(axis=2) + 1.0
+        scale = 1.0 if self.numbers == "integer" else 0.375
+        return ranks * scale * rng.choice([-1.0, 1.0], shape)
+
+    def _enabled(self) -> Array:
+        drawn = self._rng("enabled").random(self.co) < 0.5
+        if self.enabled == "some":
+            drawn[:2] = [False, True][: self.co]
+            return drawn
+        return np.full(self.co, self.enabled == "all")
+
+    def _free_scores(self) -> Array:
+        """Eighths on both sides of 0 and of the slope's window; on its edges and NaN where the case asks for it."""
+        sizes = [0.125, 0.5, 0.875, 1.125, 2.0]
+        choices = sizes + ([0.0, 1.0, 1.0] if self.scores == "edges" else [])
+        shape = (self.kh, self.kw, *self.group_counts)
+        rng = self._rng("scores")
+        drawn = rng.choice(choices, shape) * rng.choice([-1.0, 1.0], shape)
+        if self.scores == "nan":
+            drawn[rng.random(shape) < 0.2] = np.nan
+        return drawn
+
+    def _rigid_scores(self) -> Array:
+        """Integers with one largest of the 15 (two or more for ties), and no score near the edge of the slope's window.
+
+        A sum of the 15 that is 3 to 12 modulo 15 keeps |score - mean| a fifth away from 1, in any format. On "edges"
+        the sum is 0, so that the mean is exact and differences of exactly 1 occur.
+        """
+        rng = self._rng("scores")
+        columns = [self._rigid_column(rng) for _ in range(int(np.prod(self.group_counts)))]
+        return np.array(columns).T.reshape(15, *self.group_counts)
+
+    def _rigid_column(self, rng: np.random.Generator) -> Array:
+        if self.scores == "edges":
+            return rng.permutation([-3.0, 3, -2, 2, -1, 1, -1, 1, -1, 1, -2, 2, 0, 1, -1])
+        while True:
+            column = rng.integers(-2, 3, 15).astype(np.float64)
+            column[rng.permutation(15)[: 3 if self.scores == "ties" else 1]] = 3
+            if 3 <= column.sum() % 15 <= 12:
+                return column
+
+    def _masks(self) -> Arrays:
+        """Masks of layers that differ in size and density. The densities stay away from the target."""
+        arrays, rng = {}, self._rng("masks")
+        for i in range(self.layers):
+            density = [0.5, 0.75, 0.3][i % 3] if self.scores != "edges" else 0.05
+            shape = (self.kh, self.kw, self.ci + i, self.co + 2 * i)
+            arrays[f"mask{i}"] = (rng.random(shape) < density).astype(np.float64)
+        return {**arrays, "dy": np.asarray(2.0 if self.numbers == "integer" else 0.75)}
+
+
+def valid(case: Case) -> bool:
+    """Whether the sizes go together."""
+    try:
+        divide = case.ci % case.groups == 0 and case.co % case.groups == 0
+        # The 1x1 of the lean operator sees the pixels 0, s, 2s, ...: as many as the stencil's only with "same".
+        divide = divide and (case.level != "hetconv" or case.ci % case.p == 0)
+        return min(case.output_hw) >= 1 and divide and (case.level != "lean" or case.padding == "same")
+    except InputError:
+        return False
+
+
+# --- The suite -------------------------------------------------------------------------------------------------------
+
+PADDINGS: tuple[dict[str, Any], ...] = (
+    {"kh": 2, "kw": 2}, {"kh": 4, "kw": 2, "h": 5}, {"padding": "valid"}, {"padding": "1.0.2.1"}, {"padding": "0.2.0.1"},
+    {"sy": 2, "sx": 2, "h": 6, "w": 6}, {"kh": 5, "kw": 1, "h": 3}, {"padding": "same", "sy": 2, "sx": 2, "h": 6, "w": 5},
+)  # fmt: skip
+STRIDES: tuple[dict[str, Any], ...] = (
+    {"sy": 2, "sx": 2, "h": 5, "w": 7}, {"sy": 2, "h": 5}, {"sx": 2, "w": 7}, {"sy": 3, "sx": 2, "h": 7, "w": 5},
+    {"sy": 2, "sx": 2, "h": 7, "w": 7, "padding": "valid"},
+)  # fmt: skip
+DILATIONS: tuple[dict[str, Any], ...] = (
+    {"ry": 2, "rx": 2, "h": 7, "w": 6}, {"rx": 2, "w": 7}, {"ry": 3, "h": 8, "padding": "valid"},
+)  # fmt: skip
+GROUPINGS: tuple[dict[str, Any], ...] = (
+    {"gi": 2, "go": 2, "ci": 4, "co": 4}, {"gi": 2, "ci": 6, "co": 2}, {"go": 3, "co": 6}, {"gi": 2, "go": 3, "ci": 5, "co": 7},
+    {"gi": 4, "go": 4, "ci": 6, "co": 6}, {"gi": 3, "go": 5, "ci": 2, "co": 3}, {"gi": 3, "go": 2, "ci": 7, "co": 5},
+)  # fmt: skip
+PLAIN: tuple[dict[str, Any], ...] = (
+    {"n": 2, "h": 5, "w": 4, "ci": 3, "co": 4}, {"ci": 3, "co": 3, "h": 4, "w": 4}, {"n": 3, "h": 4, "w": 6, "ci": 2, "co": 5},
+    {"n": 1, "h": 6, "w": 5, "ci": 1, "co": 1},
+)  # fmt: skip
+SHAPES: tuple[dict[str, Any], ...] = ({"kh": 1, "kw": 1}, {"kh": 1, "kw": 3}, {"kh": 5, "kw": 3, "h": 6})
+
+
+def suite(level: str, dtypes: tuple[str, ...] = ("float32",), seed: int = 0, long: bool = False) -> list[Case]:
+    """The cases of a level, the first dtype's in all areas and the others' in the area "dtype".
+
+    Parameters
+    ----------
+    level : one of LEVELS
+    dtypes : the storage formats that the user declares
+    seed : what the numbers depend on
+    long : four times as many, of other seeds and with larger and odder sizes
+    """
+    found: list[Case] = []
+    for round_ in range(4 if long else 1):
+        start = Case(level, dtype=dtypes[0], n=1 + round_ % 3, seed=1000 * seed + 100 * round_)
+        cases = _regularizer(start) if level == "regularizer" else _layer(start)
+        found += [c for c in cases if valid(c)]
+        some = [c for c in cases if valid(c)][:: 1 if long else 3]
+        found += [replace(c, dtype=dtype, area="dtype") for dtype in dtypes[1:] for c in some]
+    numbered = [replace(c, seed=c.seed + i) for i, c in enumerate(found)]
+    return list(dict.fromkeys(numbered))
+
+
+def _layer(start: Case) -> list[Case]:
+    level = start.level
+    patterned = level in ("free", "rigid")
+    rows: list[dict[str, Any]] = [{**row, "numbers": numbers} for row in PLAIN for numbers in NUMBERS]
+    if level == "free":
+        rows += [{**shape, "numbers": numbers} for shape in SHAPES for numbers in NUMBERS]
+    if level == "nm":
+        rows = [{**row, "ci": ci} for row, ci in zip(rows, (4, 8, 6, 4, 5, 8, 3, 4), strict=True)]
+    if level == "lean":
+        rows += [{"groups": 2, "ci": 4, "co": 6}, {"groups": 4, "ci": 4, "co": 4, "numbers": "real"}]
+    if level in ("csg", "hetconv"):
+        more: tuple[dict[str, Any], ...] = ({"s": 3, "m": 5}, {"s": 1}) if level == "csg" else ({"p": 4}, {"p": 3})
+        rows += [{"ci": 5, "co": 7, **row, "numbers": numbers} for row in more for numbers in NUMBERS]
+    rows += [{"bias": 0}]
+    if patterned:
+        kinds = ("edges", "nan") if level == "free" else ("edges", "ties")
+        rows += [{"scores": kind, "n": 2, "ci": 3, "co": 4, "numbers": x} for kind in kinds for x in NUMBERS]
+        rows += [{"area": "grouping", "n": 2, "numbers": x, **row} for row in GROUPINGS for x in NUMBERS]
+        rows += [
+            {"area": "enabled", "enabled": which, "co": 4, **row, "numbers": x}
+            for which, row in [("some", {}), ("some", {"gi": 2, "go": 3, "ci": 3}), ("none", {}), ("some", {"ci": 4, "go": 2})]
+            for x in NUMBERS
+        ]  # fmt: skip
+    for area, geometries in (("padding", PADDINGS), ("stride", STRIDES), ("dilation", DILATIONS)):
+        rows += [{"area": area, "numbers": NUMBERS[i % 2], **row} for i, row in enumerate(geometries)]
+    fixed = level == "rigid" or level == "hetconv"
+    cases = [replace(start, **row) for row in rows if not (fixed and ("kh" in row or "kw" in row))]
+    return [replace(c, ci=c.ci * c.p) for c in cases] if level == "hetconv" else cases
+
+
+def _regularizer(start: Case) -> list[Case]:
+    rows = [{"layers": layers, "numbers": x, "h": 6} for layers in (1, 2, 3) for x in NUMBERS]
+    rows += [
+        {"layers": 2, "target": 0.5},
+        {"layers": 2, "target": 0.9},
+        {"layers": 3, "scores": "edges", "target": 0.25},
+    ]
+    return [replace(start, area="regularizer", ci=3, co=4, **row) for row in rows]  # type: ignore[arg-type]

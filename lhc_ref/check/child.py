@@ -1,0 +1,102 @@
+"""The process that the target runs in: reads calls from stdin, writes answers to stdout, until stdin ends.
+
+What the target itself prints goes to stderr. Messages are pickles, each after its length: see `process`.
+"""
+
+import os
+import pickle
+import pkgutil
+import sys
+import time
+import traceback
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from lhc_ref.check.adapters import ADAPTERS, Declaration
+from lhc_ref.check.protocol import Layouts, UnsupportedError, typed
+from lhc_ref.errors import LhcError
+
+LENGTH = 8  # bytes, little endian
+
+
+def send(stream: BinaryIO, message: Any) -> None:
+    """Write one message."""
+    data = pickle.dumps(message)
+    stream.write(len(data).to_bytes(LENGTH, "little") + data)
+    stream.flush()
+
+
+def receive(stream: BinaryIO) -> Any:
+    """Read one message; None at the end of the stream."""
+    head = stream.read(LENGTH)
+    if len(head) < LENGTH:
+        return None
+    data = stream.read(int.from_bytes(head, "little"))
+    return pickle.loads(data)
+
+
+class Worker:
+    """Targets by name, imported once, and their adapters."""
+
+    def __init__(self, framework: str, declaration: Declaration) -> None:
+        self.framework, self.declaration = framework, declaration
+        self.layouts = Layouts(declaration.activations, declaration.kernels)
+        self.adapters: dict[str, Any] = {}
+
+    def load(self, target: str) -> None:
+        """Import `package.module:object`, or adopt it again."""
+        if target not in self.adapters:
+            found = pkgutil.resolve_name(target)
+            if not callable(found):
+                raise TypeError(f"expected a class or function, got {type(found).__name__}")
+            self.adapters[target] = ADAPTERS[self.framework](found, self.declaration)
+
+    def call(self, target: str, arrays: dict[str, Any], geometry: dict[str, Any], carrier: str, threads: int) -> dict:
+        """{"arrays": {name: array}, "dtypes": {name: str}, "seconds": float}."""
+        adapter = self.adapters[target]
+        if threads:
+            adapter.set_threads(threads)
+        given = {name: self.layouts.give(name, array) for name, array in typed(arrays, carrier).items()}
+        if geometry["level"] == "regularizer":
+            masks = [array.astype(carrier) for name, array in given.items() if name != "dy"]
+            given = {"masks": masks, "dy": given["dy"]}
+        began = time.perf_counter()
+        returned = adapter.call(given, geometry)
+        seconds = time.perf_counter() - began
+        if not isinstance(returned, dict) or "y" not in returned:
+            raise TypeError(f'expected a dict with at least "y", got {type(returned).__name__}')
+        present = {name: value for name, value in returned.items() if value is not None}
+        dtypes = {name: adapter.dtype_of(value) for name, value in present.items()}
+        answer = {name: self.layouts.take(name, adapter.to_numpy(value)) for name, value in present.items()}
+        return {"arrays": {k: np.array(v) for k, v in answer.items()}, "dtypes": dtypes, "seconds": seconds}
+
+
+def serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
+    """Answer messages: the first is (framework, declaration, paths), then ("load", ...) and ("call", ...)."""
+    framework, declaration, paths = receive(inbox)
+    sys.path[:0] = [path for path in paths if path not in sys.path]
+    worker = Worker(framework, declaration)
+    while (message := receive(inbox)) is not None:
+        kind, *arguments = message
+        try:
+            send(outbox, ("ok", getattr(worker, kind)(*arguments)))
+        except UnsupportedError as error:
+            send(outbox, ("unsupported", str(error)))
+        except LhcError as error:
+            send(outbox, ("missing" if kind == "load" else "raised", f"{error}"))
+        except Exception as error:
+            text = "".join(traceback.format_exception_only(error)).strip()
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            send(outbox, ("raised", f"{text} ({where.filename}:{where.lineno})"))
+
+
+def main() -> None:
+    """Keep the pipe to ourselves: file descriptor 1, which the target prints to, becomes stderr."""
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    serve(sys.stdin.buffer, outbox)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,438 @@
+"""What a case's answer is, in float64, and how far a correct answer may be from it.
+
+Each level is a chain of steps. `Steps` holds them as functions, by default those of the reference's operators; a known
+mistake is the same chain with another function in one place (see `mistakes`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lhc_ref import conv, handmade, mask
+from lhc_ref.check.cases import Array, Arrays, Case
+from lhc_ref.check.precision import Precision, gamma, normwise_factor, sum_budget
+from lhc_ref.regularizer import density_penalty, density_penalty_vjp
+
+SR_STE_DECAY = 2e-4
+
+
+class Expected(NamedTuple):
+    """A tensor of the answer: its float64 value, the budget for each element, and how that came about."""
+
+    value: Array
+    budget: Array
+    derivation: str
+
+
+Answer = dict[str, Expected]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The choices that make up a layer; the defaults are right. Kernels are HWIO, activations NHWC."""
+
+    pads: Callable[[Case], Any] = lambda case: case.pads
+    stride: Callable[[Case], Any] = lambda case: (case.sy, case.sx)
+    dilation: Callable[[Case], Any] = lambda case: (case.ry, case.rx)
+    read_x: Callable[[Array], Array] = lambda x: x
+    read_kernel: Callable[[Array], Array] = lambda kernel: kernel  # as the forward pass uses it
+    write_dkernel: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_kernel
+    kernel_of_dx: Callable[[Array], Array] = lambda kernel: kernel
+    after: Callable[[Array], Array] = lambda y: y
+    after_vjp: Callable[[Array, Array], Array] = lambda dy, y: dy
+    add_bias: Callable[[Array, Array], Array] = lambda y, bias: y + bias
+    dbias: Callable[[Array, Array], Array] = lambda dy, bias: dy.sum(axis=(0, 1, 2))
+    step: Callable[[Array], Array] = mask.step
+    slope: Callable[[Array], Array] = lambda scores: np.where(np.abs(scores) < 1, 1.0, 0.1)
+    one_hot: Callable[[Array], Array] = mask.rigid_one_hot
+    rigid_slope: Callable[[Array], Array] = lambda s: np.where(np.abs(s - s.mean(axis=0)) < 1, 1.0, 0.1)
+    center_vjp: Callable[[Array, Array], Array] = lambda dscores, scores: dscores
+    patterns: Array | None = None
+    expand: Callable[[Array, Case], Array] = lambda patterns, case: mask.expand_groups(patterns, **_groups(case))
+    collect: Callable[[Array, Case], Array] = lambda dmask, case: _sum_groups(dmask, case)
+    enable: Callable[[Array, Array], Array] = lambda m, enabled: mask.apply_enabled(m, enabled)
+    enable_vjp: Callable[[Array, Array], Array] = lambda dm, enabled: np.where(enabled, dm, 0.0)
+    dkernel: Callable[[Array, Array, Array], Array] = lambda dmasked, m, enabled: m * dmasked
+    dmask: Callable[[Array, Array, Array], Array] = lambda dmasked, kernel, m: kernel * dmasked
+    mask_for_gradients: Callable[[Array, Array], Array] = lambda m, patterns_only: m
+    hetconv: Callable[[Case], Array] = lambda case: hetconv_mask(case)
+    nm: Callable[[Array, Case], Array] = lambda kernel, case: nm_mask(kernel, case)
+    decay: Callable[[Array, Array], Array] = lambda kernel, m: SR_STE_DECAY * (1 - m) * kernel
+    nm_dkernel: Callable[[Array, Array], Array] = lambda dmasked, m: dmasked
+    generate: Callable[[Array, Array, Case], Array] = lambda codes, generator, case: _generate(
+        codes @ generator.T, case
+    )
+    slices: Callable[[Array, Case], Array] = lambda dkernel, case: _slices(dkernel, case)
+    penalty: Callable[..., Any] = density_penalty
+    penalty_vjp: Callable[..., Any] = density_penalty_vjp
+    operands: Callable[[Array], Array] = lambda a: a  # what arithmetic sees of x, the kernel and dy
+    finish: Callable[[Arrays, Case], Arrays] = lambda tensors, case: tensors
+
+
+CORRECT = Steps()
+
+
+def solve(case: Case, precision: Precision, steps: Steps = CORRECT) -> Answer:
+    """The answer to a case, tensor by tensor.
+
+    Parameters
+    ----------
+    case : its arrays are used as they are: its dtype can hold them
+    precision : storage and accumulation formats, and the algorithm, that the budgets are for
+    steps : the right ones, or those of a known mistake
+
+    Returns
+    -------
+    "y", "mask" where there is one, and a cotangent "d..." for each differentiable array.
+    """
+    tensors, budgets = _SOLVERS[case.level](case, precision, steps)
+    tensors = steps.finish(tensors, case)
+    return {
+        name: Expected(np.asarray(value), np.broadcast_to(budgets[name][0], np.shape(value)), budgets[name][1])
+        if np.shape(value) == np.shape(budgets[name][0])
+        else Expected(
+            np.asarray(value), np.full(np.shape(value), np.max(budgets[name][0], initial=0)), budgets[name][1]
+        )
+        for name, value in tensors.items()
+    }
+
+
+# --- One convolution with its budgets --------------------------------------------------------------------------------
+
+Budget = tuple[Array, str]
+
+
+class _Convolution:
+    """y, dx and the kernel's cotangent of one convolution, and their budgets."""
+
+    def __init__(
+        self, case: Case, precision: Precision, steps: Steps, groups: int = 1, pointwise: bool = False
+    ) -> None:
+        self.case, self.precision, self.steps = case, precision, steps
+        self.options = {"stride": steps.stride(case), "padding": steps.pads(case), "dilation": steps.dilation(case)}
+        self.options["groups"] = groups
+        if pointwise:
+            self.options |= {"padding": "valid", "dilation": (1, 1)}
+        self.integers = case.numbers == "integer" and precision.algorithm == "direct"
+
+    def forward(self, x: Array, kernel: Array) -> Array:
+        read = self.steps.operands
+        return conv.conv2d(read(self.steps.read_x(x)), read(self.steps.read_kernel(kernel)), **self.options)
+
+    def backward(self, dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
+        """dx and the cotangent of `kernel`; zeros where a mistake gives y another shape than dy has."""
+        steps = self.steps
+        dy, x = steps.operands(dy), steps.operands(steps.read_x(x))
+        try:
+            dx = conv.conv2d_dx(dy, x, steps.operands(steps.kernel_of_dx(steps.read_kernel(kernel))), **self.options)
+            dkernel = conv.conv2d_dkernel(dy, x, steps.read_kernel(kernel), **self.options)
+        except ValueError:
+            return np.full(x.shape, np.nan), np.full(kernel.shape, np.nan)
+        return steps.read_x(dx), steps.write_dkernel(dkernel)
+
+    def budget(self, which: str, magnitude: Array, norm: Array, terms: int, roundings: int) -> Budget:
+        """Elementwise for direct convolution, normwise for fast algorithms."""
+        p = self.precision
+        if p.algorithm == "direct":
+            text = (
+                f"(gamma_{terms}({p.accumulate.name}) + gamma_{roundings}({p.storage.name})) * {which} of magnitudes"
+                f"{'; 0 where sums of integers stay below 2**bits' if self.integers else ''}"
+            )
+            return sum_budget(magnitude, terms, roundings, p, integers=self.integers), text
+        points = (self.case.h + self.case.kh) * (self.case.w + self.case.kw)
+        factor = normwise_factor(p.algorithm, points, terms, p.accumulate.u)
+        stored = gamma(roundings, p.storage.u) * magnitude + (terms + roundings) * p.storage.tiny
+        return factor * norm + stored, f"{p.algorithm}: {factor:.2e} * sum over channels of norms, plus storage"
+
+    def budgets(self, dy: Array, x: Array, kernel: Array) -> dict[str, Budget]:
+        """Of y without bias, dx and dkernel; `kernel` as the convolution uses it."""
+        ones, (kh, kw, ci, _) = np.abs, kernel.shape
+        options = {**self.options, **self.case.window} if self.options["padding"] != "valid" else self.options
+        options = {**options, "groups": self.options["groups"]}
+        n, oh, ow, co = dy.shape
+        y = conv.conv2d(ones(x), ones(kernel), **options)
+        dx, dkernel = conv.conv2d_vjp(ones(dy), ones(x), ones(kernel), **options)
+        norm = [np.linalg.norm(a) for a in (x, kernel, dy)]
+        return {
+            "y": self.budget("the convolution", y, norm[0] * norm[1] * np.ones(y.shape), kh * kw * ci + 1, 2),
+            "dx": self.budget("the cotangent", dx, norm[2] * norm[1] * np.ones(dx.shape),
+                              kh * kw * (co // self.options["groups"]), 2),
+            "dkernel": self.budget("the cotangent", dkernel, norm[0] * norm[2] * np.ones(dkernel.shape), n * oh * ow, 2),
+            "magnitude": (dkernel, ""),
+            "y magnitude": (y, ""),
+        }  # fmt: skip
+
+
+def _finish_y(
+    y: Array, budgets: dict[str, Budget], case: Case, precision: Precision, steps: Steps, terms: int
+) -> tuple[Array, dict[str, Budget]]:
+    """Bias, and the budgets of y with it and of dbias."""
+    arrays = case.arrays
+    if not case.bias:
+        return steps.after(y), budgets
+    exact = case.numbers == "integer" and precision.algorithm == "direct"
+    magnitude = budgets["y magnitude"][0] + np.abs(arrays["bias"])
+    own = sum_budget(magnitude, terms, 2, precision, integers=exact)
+    text = (
+        f"(gamma_{terms}({precision.accumulate.name}) + gamma_2({precision.storage.name})) * (convolution of "
+        f"magnitudes + |bias|){'; 0 where sums of integers stay below 2**bits' if exact else ''}"
+    )
+    if precision.algorithm != "direct":
+        own, text = budgets["y"][0] + sum_budget(magnitude, 1, 2, precision), budgets["y"][1]
+    n, oh, ow, _ = arrays["dy"].shape
+    count = n * oh * ow
+    dbias = sum_budget(np.abs(arrays["dy"]).sum(axis=(0, 1, 2)), count, 3, precision, integers=exact)
+    derivation = f"(gamma_{count}({precision.accumulate.name}) + gamma_3({precision.storage.name})) * sum of |dy|"
+    return steps.after(steps.add_bias(y, arrays["bias"])), {**budgets, "y": (own, text), "dbias": (dbias, derivation)}
+
+
+# --- Levels ----------------------------------------------------------------------------------------------------------
+
+Solved = tuple[Arrays, dict[str, Budget]]
+
+
+def _masked_layer(case: Case, precision: Precision, steps: Steps, m: Array, patterns_only: Array) -> Solved:
+    """A convolution with kernel * m: y, mask, dx, the cotangent of the product as "dmasked", and dbias."""
+    a, convolution = case.arrays, _Convolution(case, precision, steps)
+    masked = a["kernel"] * m
+    y = convolution.forward(a["x"], masked)
+    budgets = convolution.budgets(a["dy"], a["x"], a["kernel"] * (m != 0))
+    y, budgets = _finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
+    dy = steps.after_vjp(a["dy"], y)
+    dx, dmasked = convolution.backward(dy, a["x"], a["kernel"] * steps.mask_for_gradients(m, patterns_only))
+    tensors = {"y": y, "mask": m, "dx": dx, "dmasked": dmasked}
+    if case.bias:
+        tensors["dbias"] = steps.dbias(dy, a["bias"])
+    return tensors, {**budgets, "mask": (np.zeros(m.shape), "exact: zeros and ones")}
+
+
+def _lhc(case: Case, precision: Precision, steps: Steps) -> Solved:
+    a = case.arrays
+    scores, enabled = a["scores"], a["enabled"].astype(bool)
+    table = mask.PATTERNS.astype(np.float64) if steps.patterns is None else steps.patterns
+    if case.level == "free":
+        patterns = steps.step(scores)
+    else:
+        patterns = np.tensordot(table, steps.one_hot(scores), axes=(0, 0))
+    expanded = steps.expand(patterns, case)
+    m = steps.enable(expanded, enabled)
+    tensors, budgets = _masked_layer(case, precision, steps, m, expanded)
+    dmasked = tensors.pop("dmasked")
+    tensors["dkernel"] = steps.dkernel(dmasked, m, enabled)
+    tensors["dscores"] = _dscores(steps.dmask(dmasked, a["kernel"], m), case, steps, table)
+    magnitude = budgets["magnitude"][0] * np.abs(a["kernel"])
+    budgets["dscores"] = _dscores_budget(magnitude, case, precision)
+    return tensors, budgets
+
+
+def _dscores(dmask: Array, case: Case, steps: Steps, table: Array) -> Array:
+    scores, enabled = case.arrays["scores"], case.arrays["enabled"].astype(bool)
+    collected = steps.collect(steps.enable_vjp(dmask, enabled), case)
+    if case.level == "free":
+        return collected * steps.slope(scores)
+    dhot = np.tensordot(table, collected, axes=((1, 2), (0, 1)))
+    return steps.center_vjp(dhot * steps.rigid_slope(scores), scores)
+
+
+def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budget:
+    """Sums over pixels, over the group and, for rigid patterns, over taps, in any order, before or after the slope.
+
+    Stored on the way: the cotangent of kernel * mask, times the kernel, sums over two channel axes and over taps, the
+    slope 0.1 and its product. Where the slope is 1 and all are integers, nothing is rounded.
+    """
+    collected, scores = _sum_groups(magnitude, case), case.arrays["scores"]
+    slope = CORRECT.slope(scores) if case.level == "free" else CORRECT.rigid_slope(scores)
+    taps, roundings = 1, 6
+    if case.level == "rigid":
+        collected, taps, roundings = np.tensordot(mask.PATTERNS.astype(float), collected, axes=((1, 2), (0, 1))), 9, 8
+    n, oh, ow, _ = case.arrays["dy"].shape
+    terms = n * oh * ow + taps * min(case.gi, case.ci) * min(case.go, case.co)
+    integers = np.array(slope == 1) & (case.numbers == "integer") & (precision.algorithm == "direct")
+    text = (
+        f"(gamma_{terms}({precision.accumulate.name}) + gamma_{roundings}({precision.storage.name})) * slope * sum over "
+        f"the group of |kernel| * |dmasked|; 0 for integers where the slope is 1"
+    )
+    budget = sum_budget(collected * slope, terms, roundings, precision, integers=integers)
+    if precision.algorithm != "direct":
+        a = case.arrays
+        points = (case.h + case.kh) * (case.w + case.kw)
+        norm = np.linalg.norm(a["x"]) * np.linalg.norm(a["dy"])
+        factor = normwise_factor(precision.algorithm, points, n * oh * ow, precision.accumulate.u)
+        budget = budget + factor * norm * np.abs(a["kernel"]).sum()
+    return budget, text
+
+
+def _given_mask(case: Case, precision: Precision, steps: Steps) -> Solved:
+    m = case.arrays["mask"] if case.level == "masked" else steps.hetconv(case)
+    tensors, budgets = _masked_layer(case, precision, steps, m, m)
+    tensors["dkernel"] = steps.dkernel(tensors.pop("dmasked"), m, np.ones(case.co, bool))
+    if case.level == "masked":
+        del tensors["mask"]
+    return tensors, budgets
+
+
+def _n_of_m(case: Case, precision: Precision, steps: Steps) -> Solved:
+    kernel = case.arrays["kernel"]
+    m = steps.nm(kernel, case)
+    tensors, budgets = _masked_layer(case, precision, steps, m, m)
+    # The straight-through part reaches every weight: its magnitude is that of the whole kernel's cotangent.
+    decay = steps.decay(kernel, m)
+    tensors["dkernel"] = steps.nm_dkernel(tensors.pop("dmasked"), m) + decay
+    magnitude = budgets["magnitude"][0] + np.abs(decay)
+    count = case.n * int(np.prod(case.output_hw))
+    integers = np.array(decay == 0) & (case.numbers == "integer") & (precision.algorithm == "direct")
+    extra = sum_budget(magnitude, count + 1, 5, precision, integers=integers)
+    text = f"(gamma_{count + 1}({precision.accumulate.name}) + gamma_5({precision.storage.name})) * (cotangent + decay)"
+    budgets["dkernel"] = (np.maximum(extra, budgets["dkernel"][0]), text)
+    return tensors, budgets
+
+
+def _csg(case: Case, precision: Precision, steps: Steps) -> Solved:
+    """The generated kernel is stored: from then on its error is carried as of an input."""
+    a, convolution = case.arrays, _Convolution(case, precision, steps)
+    kernel = steps.generate(a["codes"], a["generator"], case)
+    magnitude = _generate(np.abs(a["codes"]) @ np.abs(a["generator"]).T, case)
+    off = sum_budget(magnitude, case.m, 1, precision, integers=convolution.integers)
+    y = convolution.forward(a["x"], kernel)
+    budgets = convolution.budgets(a["dy"], a["x"], magnitude)
+    y, budgets = _finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
+    carry, back = np.abs(conv.conv2d(np.abs(a["x"]), off, **case.window)), np.abs
+    budgets["y"] = (budgets["y"][0] + carry, budgets["y"][1] + " + carried error of the generated kernel")
+    dcarry = conv.conv2d_dx(back(a["dy"]), a["x"], off, **case.window)
+    budgets["dx"] = (budgets["dx"][0] + dcarry, budgets["dx"][1] + " + carried error of the generated kernel")
+    dx, dkernel = convolution.backward(steps.after_vjp(a["dy"], y), a["x"], kernel)
+    rows, bound = steps.slices(dkernel, case), _slices(budgets["dkernel"][0], case)
+    size = _slices(budgets["magnitude"][0], case)
+    tensors = {"y": y, "kernel": kernel, "dx": dx, "dcodes": rows @ a["generator"], "dgenerator": rows.T @ a["codes"]}
+    budgets["kernel"] = (
+        off,
+        f"(gamma_{case.m}({precision.accumulate.name}) + u({precision.storage.name})) * |C| @ |G|.T",
+    )
+    for name, other, sums in (("dcodes", np.abs(a["generator"]), size), ("dgenerator", np.abs(a["codes"]), size.T)):
+        carried = (bound if name == "dcodes" else bound.T) @ other
+        own = sum_budget(sums @ other, sums.shape[1], 1, precision, integers=convolution.integers)
+        budgets[name] = (
+            own + carried * 1.01,
+            f"gamma_{sums.shape[1]} * product of magnitudes + carried error of dkernel",
+        )
+    if case.bias:
+        tensors["dbias"] = steps.dbias(steps.after_vjp(a["dy"], y), a["bias"])
+    return tensors, budgets
+
+
+def _lean(case: Case, precision: Precision, steps: Steps) -> Solved:
+    """A grouped stencil and a 1x1 convolution, added. The 1x1 reads the pixel that the stencil's window starts from."""
+    a, stencil = case.arrays, _Convolution(case, precision, steps, case.groups)
+    point = _Convolution(case, precision, steps, pointwise=True)
+    seen = _strided(a["x"], case)
+    point.options["stride"] = (1, 1)
+    y = stencil.forward(a["x"], a["stencil"]) + point.forward(seen, a["pointwise"])
+    one, two = stencil.budgets(a["dy"], a["x"], a["stencil"]), point.budgets(a["dy"], seen, a["pointwise"])
+    both = {"y magnitude": (one["y magnitude"][0] + two["y magnitude"][0], ""), "y": one["y"]}
+    terms = case.kh * case.kw * case.ci // case.groups + case.ci + 1
+    y, budgets = _finish_y(y, both, case, precision, steps, terms)
+    if not case.bias:
+        exact = stencil.integers
+        budgets["y"] = (sum_budget(both["y magnitude"][0], terms, 3, precision, integers=exact), "gamma * magnitudes")
+    dy = steps.after_vjp(a["dy"], y)
+    dx, dstencil = stencil.backward(dy, a["x"], a["stencil"])
+    dseen, dpointwise = point.backward(dy, seen, a["pointwise"])
+    budgets["dx"] = (one["dx"][0] + _unstrided(two["dx"][0], case) * 2, one["dx"][1] + " + that of the 1x1")
+    # What the two parts were rounded to when they were added.
+    if not stencil.integers:
+        extra = precision.storage.u * (np.abs(dx) + np.abs(_unstrided(dseen, case)))
+        budgets["dx"] = (budgets["dx"][0] + 2 * extra, budgets["dx"][1])
+        budgets["y"] = (budgets["y"][0] + 2 * precision.storage.u * both["y magnitude"][0], budgets["y"][1])
+    budgets |= {"dstencil": one["dkernel"], "dpointwise": two["dkernel"]}
+    tensors = {"y": y, "dx": dx + _unstrided(dseen, case), "dstencil": dstencil, "dpointwise": dpointwise}
+    if case.bias:
+        tensors["dbias"] = steps.dbias(dy, a["bias"])
+    return tensors, budgets
+
+
+def _penalty(case: Case, precision: Precision, steps: Steps) -> Solved:
+    """Counts are exact; a handful of products, quotients and one difference follow."""
+    names = [f"mask{i}" for i in range(case.layers)]
+    masks = [case.arrays[name] for name in names]
+    options: dict[str, Any] = {"pixels": case.pixels, "target_density": case.target}
+    dy = case.arrays["dy"]
+    r, grads = steps.penalty(*masks, **options), steps.penalty_vjp(dy, *masks, **options)
+    work = sum(m.size * p for m, p in zip(masks, case.pixels, strict=True))
+    size, kept = sum(m.size for m in masks), sum(m.sum() for m in masks)
+    finest = Precision(precision.storage, precision.storage)
+    text = f"gamma_9({precision.storage.name}) * (0.01 share + 0.99 (target + density))"
+    budgets = {"y": (sum_budget(np.asarray(0.01 + 0.99 * (case.target + kept / size)), 4, 5, finest), text)}
+    tensors = {"y": np.asarray(r)}
+    for name, m, p, dm in zip(names, masks, case.pixels, grads, strict=True):
+        magnitude = np.full(m.shape, abs(float(dy)) * (0.01 * p / work + 0.99 / size))
+        tensors[f"d{name}"] = np.asarray(dm)
+        budgets[f"d{name}"] = (sum_budget(magnitude, 4, 5, finest), f"gamma_9({precision.storage.name}) * magnitudes")
+    return tensors, budgets
+
+
+_SOLVERS: dict[str, Callable[[Case, Precision, Steps], Solved]] = {
+    "free": _lhc,
+    "rigid": _lhc,
+    "masked": _given_mask,
+    "hetconv": _given_mask,
+    "csg": _csg,
+    "lean": _lean,
+    "nm": _n_of_m,
+    "regularizer": _penalty,
+}
+
+
+# --- Definitions that lhc_ref has no operator for --------------------------------------------------------------------
+
+
+def _groups(case: Case) -> dict[str, int]:
+    return {"c_in": case.ci, "c_out": case.co, "group_in": case.gi, "group_out": case.go}
+
+
+def _sum_groups(dmask: Array, case: Case) -> Array:
+    patterns_like = np.empty((case.kh, case.kw, *case.group_counts))
+    return mask.expand_groups_vjp(np.ascontiguousarray(dmask), patterns_like, **_groups(case))[0]
+
+
+def hetconv_mask(case: Case) -> Array:
+    return handmade.hetconv((case.kh, case.kw), case.ci, case.co, p=case.p).astype(np.float64)
+
+
+def nm_mask(kernel: Array, case: Case) -> Array:
+    """Of every m weights along the input channels the N largest; a short last run of k keeps ceil(N*k/m)."""
+    m = np.zeros(kernel.shape)
+    for start in range(0, case.ci, case.m):
+        run = np.abs(kernel[:, :, start : start + case.m])
+        keep = -(-case.s * run.shape[2] // case.m)
+        order = np.argsort(-run, axis=2, kind="stable")
+        np.put_along_axis(m[:, :, start : start + case.m], order[:, :, :keep], 1.0, axis=2)
+    return m
+
+
+def _generate(rows: Array, case: Case) -> Array:
+    """[slices, s*s*kh*kw] as OIHW row-major, cropped, and turned to HWIO."""
+    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
+    oihw = rows.reshape(outs, ins, case.kh, case.kw)[: case.co, : case.ci]
+    return np.ascontiguousarray(oihw.transpose(2, 3, 1, 0))
+
+
+def _slices(dkernel: Array, case: Case) -> Array:
+    """The adjoint of `_generate`: zero in the cropped part."""
+    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
+    whole = np.zeros((outs, ins, case.kh, case.kw))
+    whole[: case.co, : case.ci] = dkernel.transpose(3, 2, 0, 1)
+    return whole.reshape(-1, case.s * case.s * case.kh * case.kw)
+
+
+def _strided(x: Array, case: Case) -> Array:
+    oh, ow = case.output_hw
+    return np.ascontiguousarray(x[:, : oh * case.sy : case.sy, : ow * case.sx : case.sx])
+
+
+def _unstrided(dseen: Array, case: Case) -> Array:
+    oh, ow = case.output_hw
+    dx = np.zeros((case.n, case.h, case.w, case.ci))
+    dx[:, : oh * case.sy : case.sy, : ow * case.sx : case.sx] = dseen
+    return dx

@@ -1,0 +1,187 @@
+"""Runs the suite against a target and gathers what was found."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lhc_ref.check.cases import LEVELS, Case, suite
+from lhc_ref.check.compare import Finding, judge
+from lhc_ref.check.precision import FORMATS, Precision
+from lhc_ref.check.process import Outcome, Target
+from lhc_ref.check.reference import Answer, solve
+from lhc_ref.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be checked.
+
+    Attributes
+    ----------
+    targets : level -> `package.module:object`; a level that is not there is reported as not run
+    dtypes : storage formats, the first for most of the suite
+    accumulate : storage format -> the one that sums are kept in, where it is not `Precision.of`'s
+    algorithm : of the convolution
+    seed, long : of the suite
+    cases : ids of single cases instead of the suite
+    """
+
+    targets: Mapping[str, str]
+    dtypes: tuple[str, ...] = ("float32", "float64")
+    accumulate: Mapping[str, str] = field(default_factory=dict)
+    algorithm: str = "direct"
+    seed: int = 0
+    long: bool = False
+    cases: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for level in self.targets:
+            if level not in LEVELS:
+                raise ConfigError(f"level: expected one of {', '.join(LEVELS)}, got {level!r}. Use one of these.")
+        for dtype in self.dtypes:
+            self.precision(dtype)
+        for text in self.cases:
+            if Case.parse(text).level not in self.targets:
+                raise ConfigError(f"case {text}: expected a level that is declared, got another. Declare it: --levels.")
+
+    def precision(self, dtype: str) -> Precision:
+        return Precision.of(dtype, self.accumulate.get(dtype), self.algorithm)
+
+    def chosen(self) -> list[Case]:
+        """The cases, level by level."""
+        if self.cases:
+            return [Case.parse(text) for text in self.cases]
+        levels = [level for level in LEVELS if level in self.targets]
+        return [case for level in levels for case in suite(level, self.dtypes, self.seed, self.long)]
+
+
+@dataclass
+class Results:
+    """All findings of a run, and the answers that failed, for diagnosis."""
+
+    plan: Plan
+    findings: list[Finding] = field(default_factory=list)
+    failures: dict[str, tuple[Case, Outcome]] = field(default_factory=dict)  # by case id
+
+    def of(self, status: str) -> list[Finding]:
+        return [f for f in self.findings if f.status == status]
+
+
+def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambda done, total: None) -> Results:
+    """Every check of the plan. The target's failures are findings; nothing it does ends the run.
+
+    Raises
+    ------
+    ConfigError : a target cannot be imported.
+    """
+    results = Results(plan)
+    for name in dict.fromkeys(plan.targets.values()):
+        loaded = target.load(name)
+        if loaded.status != "ok":
+            raise ConfigError(f"{name}: expected an importable target, got {loaded.text}. Check the name and its path.")
+    cases = plan.chosen()
+    for i, case in enumerate(cases):
+        findings, outcome = check_case(plan, target, case)
+        results.findings += findings
+        if any(f.status == "failed" for f in findings):
+            results.failures[case.id] = (case, outcome)
+        progress(i + 1, len(cases))
+    if not plan.cases:
+        for level in LEVELS:
+            if level in plan.targets and level != "regularizer":
+                results.findings += reproducibility(plan, target, [c for c in cases if c.level == level])
+        results.findings += list(not_declared(plan))
+    return results
+
+
+def check_case(plan: Plan, target: Target, case: Case) -> tuple[list[Finding], Outcome]:
+    """The checks of one case."""
+    outcome = target.call(plan.targets[case.level], case)
+    return judge(case, outcome, expected(plan, case)), outcome
+
+
+def expected(plan: Plan, case: Case) -> Answer:
+    """The reference's answer to a case, with the plan's budgets."""
+    return solve(case, plan.precision(case.dtype))
+
+
+def not_declared(plan: Plan) -> Iterator[Finding]:
+    """Levels and dtypes that nothing was said about."""
+    for level in LEVELS:
+        if level not in plan.targets:
+            yield Finding(level, Case(level), "call", "not run", "level not declared")
+    for dtype in FORMATS:
+        if dtype not in plan.dtypes:
+            level = next(iter(plan.targets))
+            yield Finding("dtype", Case(level, dtype=dtype), "call", "not run", f"{dtype} not declared")
+
+
+# --- Reproducibility, apart from correctness -------------------------------------------------------------------------
+
+MANY_THREADS = 4
+
+
+def reproducibility(plan: Plan, target: Target, cases: Sequence[Case]) -> list[Finding]:
+    """Repeated calls, one thread against many, a batch against its images one by one."""
+    real = [c for c in cases if c.numbers == "real" and c.dtype == plan.dtypes[0]]
+    if not real:
+        return []
+    case = replace(max(real, key=lambda c: c.ci * c.co * c.h * c.w), n=3, area="layer")
+    name = plan.targets[case.level]
+    first = target.call(name, case)
+    if first.status != "ok":
+        return [Finding("determinism", case, "call", "not run", f"the first call {first.status}: {first.text}")]
+    found = [_repeated(case, first, [target.call(name, case) for _ in range(3)])]
+    one, many = target.call(name, case, threads=1), target.call(name, case, threads=MANY_THREADS)
+    found.append(_alike("threads", case, one, many, expected(plan, case)))
+    if many.status == "ok":
+        target.call(name, case, threads=1)
+    singles = [target.call(name, case, rows=slice(i, i + 1)) for i in range(case.n)]
+    found.append(_alike("batch", case, first, _joined(singles), expected(plan, case)))
+    return found
+
+
+def _repeated(case: Case, first: Outcome, others: Sequence[Outcome]) -> Finding:
+    for other in others:
+        for name, array in first.arrays.items():
+            if name not in other.arrays or not _same_bits(array, other.arrays[name]):
+                return Finding("determinism", case, name, "failed", "a repeated call gives other bits")
+    return Finding("determinism", case, "all", "passed", "four calls give the same bits")
+
+
+def _same_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _alike(area: str, case: Case, one: Outcome, other: Outcome, answer: Answer) -> Finding:
+    """Two ways to the same numbers: same bits, or apart by no more than both budgets together."""
+    for outcome in (one, other):
+        if outcome.status != "ok":
+            status = "not run" if outcome.status == "unsupported" else "failed"
+            return Finding(area, case, "call", status, f"{outcome.status}: {outcome.text}")
+    largest = 0.0
+    for name, e in answer.items():
+        if name not in one.arrays or name not in other.arrays or one.arrays[name].shape != other.arrays[name].shape:
+            continue
+        difference = np.abs(one.arrays[name].astype(float) - other.arrays[name].astype(float))
+        if not (difference <= 2 * e.budget).all():
+            return Finding(
+                area, case, name, "failed", f"differs by up to {np.nanmax(difference):.3g}, twice the budget"
+            )
+        largest = max(largest, float(difference.max(initial=0)))
+    text = "the same bits" if largest == 0 else f"differs by up to {largest:.2g}, within the budget"
+    return Finding(area, case, "all", "passed", text)
+
+
+def _joined(singles: Sequence[Outcome]) -> Outcome:
+    """Single images' answers as one: y and dx side by side, the other cotangents (sums over the batch) left out."""
+    for single in singles:
+        if single.status != "ok":
+            return single
+    names = [name for name in ("y", "dx") if all(name in s.arrays for s in singles)]
+    return Outcome("ok", {name: np.concatenate([s.arrays[name] for s in singles]) for name in names})
+
+
+def explain(results: Results, target: Target) -> None:
+    """Shrink and diagnose what failed."""
