@@ -74,20 +74,21 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=(__doc__ or "").split(".")[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of the trainings (0)")
     parser.add_argument("--out", type=Path, default=Path("build/demo"), help="folder for the results (build/demo)")
+    parser.add_argument("--data", default="digits", help="digits, or an .npz file with x [n, h, w, c] and y [n]")
     parser.add_argument("--train", default="", metavar="OPTIONS", help="more options of `lhc-ref train`, for all nets")
     options = parser.parse_args(argv)
     began = time.perf_counter()
-    extras.demo(), extras.plots()  # Why here: what is missing should be said before the training, not after it.
+    extras.plots()  # Why here: what is missing should be said before the training, not after it.
     options.out.mkdir(parents=True, exist_ok=True)
     nets = [Net(kind, seed, options.out) for seed in options.seeds for kind in KINDS]
     test = options.out / "test.npz"
 
     _title("Train: the same net with ordinary convolutions, and with those that learn which taps to keep")
-    train_all([_training(net, options.train.split()) for net in nets])
+    train_all([_training(net, options.data, options.train.split()) for net in nets])
     _title("Freeze: one model file each")
     for net in nets:
         _ref("export", net.run, net.file)
-    _ref("data", "digits", test)
+    _ref("data", options.data, test)
     _title("Run: the test images, on every core")
     compile_s = _compile(nets)
     for net in nets:
@@ -131,8 +132,8 @@ def _title(text: str) -> None:
     print(f"\n== {text}", flush=True)
 
 
-def _training(net: Net, options: Sequence[str]) -> Training:
-    return Training(net.run, ("--conv", KINDS[net.kind], "--seed", str(net.seed), *options))
+def _training(net: Net, data: str, options: Sequence[str]) -> Training:
+    return Training(net.run, ("--data", data, "--conv", KINDS[net.kind], "--seed", str(net.seed), *options))
 
 
 def _ref(*arguments: object) -> None:
@@ -298,7 +299,7 @@ def judge(figures: Sequence[dict[str, Any]]) -> tuple[list[str], list[str]]:
         for _, s in pairs
         if not s["density"] <= LARGEST_DENSITY
     ]
-    if not gap <= LARGEST_GAP:
+    if not gap <= LARGEST_GAP + 1e-9:  # Why more: accuracies are counts over a count, and 0.97 - 0.96 > 0.01
         failures.append(f"mean gap {100 * gap:.2f} points, more than {100 * LARGEST_GAP:.0f}")
     return lines, failures
 
