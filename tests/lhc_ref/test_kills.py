@@ -72,6 +72,7 @@ def kill_and_compare(tmp_path, inside, anywhere, seed):
     for kind in kinds:
         before = killer.kills
         while killer.kills == before:
+            assert len(killer.ended) < 20, f"the moment {kind!r} never comes"
             killer.kill_at(kind, killer.random.randint(1, 3) if kind != "step" else killer.random.randint(1, 9))
     assert killer.kills == inside + anywhere
     # Moments 0 to 3 leave a temporary file: proof that the process was inside a write.
