@@ -54,9 +54,9 @@ def transform_bound(dtype, b, products, magnitude):
     """|transformed evaluation - exact|, where `magnitude` holds, b times over, the product of the blocks' 1-norms.
 
     A spectrum's every number is at most the 1-norm of what it came from, so every product of two spectra is at most the
-    product of the 1-norms, and the inverse is a mean of sums of such products. A path through two transforms of length b <= 5
-    and back has at most 8 roundings a channel and 64 for twiddle factors, each time; a complex sum of products adds
-    three a product.
+    product of the 1-norms, and the inverse is a mean of sums of such products. A path through two transforms of length
+    b <= 5 and back has at most 8 roundings a channel and 64 for twiddle factors, each time; a complex sum of products
+    adds three a product.
     """
     return gamma(3 * (8 * b + 64) + 3 * products + 3, dtype) * magnitude / b
 
