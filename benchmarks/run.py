@@ -9,7 +9,6 @@ hold.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -20,9 +19,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import onnx_twin, problems
+from benchmarks import machine, onnx_twin, problems
 from benchmarks.environments import ENVIRONMENT_OF, python_of
 from benchmarks.peers.worker import input_for
+from benchmarks.timing import busy_cores
 from lhc_ref import modelfile
 from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
@@ -100,7 +100,8 @@ class Worker:
 
     def stop(self) -> None:
         """End the process by closing its pipes."""
-        assert self.process.stdin is not None and self.process.stdout is not None, "started with pipes"
+        assert self.process.stdin is not None, "started with pipes"
+        assert self.process.stdout is not None, "started with pipes"
         self.process.stdin.close()
         self.process.stdout.close()
         self.process.wait()
@@ -193,33 +194,6 @@ def _ratio(what: str, ratio: float, floor: float | None) -> str:
     return f"    {ratio:.2f}x against {what}{verdict}"
 
 
-def machine() -> dict:
-    """What the figures were measured on."""
-    cpu = platform.processor() or "unknown"
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
-        ]
-        cpu = names[0] if names else cpu
-    return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "load_before": os.getloadavg()[0],
-    }
-
-
-def commit() -> str:
-    """The commit that is measured, with "+changes" where the tree differs from it."""
-    root = Path(__file__).parent.parent
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True).stdout.strip()
-    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=root, capture_output=True, text=True).stdout
-    return (head or "unknown") + ("+changes" if changed else "")
-
-
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; exit code 1 where an answer is wrong or an engine fails."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=(__doc__ or "").split("\n")[0])
@@ -239,8 +213,8 @@ def main(argv: list[str] | None = None) -> int:
     for engine in set(wanted) - set(engines):
         print(f"{engine}: not measured, its environment is missing. Make it: python -m benchmarks.environments")
     report = {
-        "machine": machine(),
-        "commit": commit(),
+        "machine": machine.facts(),
+        "busy_cores": busy_cores(),
         "command": ["benchmarks.run", *(argv or sys.argv[1:])],
         "results": [],
     }

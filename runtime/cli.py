@@ -7,10 +7,10 @@ import lhc_ref
 from lhc_ref import command
 from lhc_ref.errors import InputError
 from runtime.commands import eval as evaluation
-from runtime.commands import info, predict, verify
+from runtime.commands import info, predict, verify, warmup
 from runtime.commands.arguments import Parser
 
-COMMANDS = (info, predict, evaluation, verify)
+COMMANDS = (info, predict, evaluation, verify, warmup)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from runtime import threads as threading_facts
 from runtime.buffers import aligned_zeros
 from runtime.explain import Explanation
 from runtime.kernels import engine
+from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, Layout
 from runtime.plan import Border, Draft, Plan, build, draft
@@ -164,7 +165,7 @@ class Model:
 
     def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:
         groups = -(-count // plan.layout.lanes)
-        workers = min(workers, 1 + int(self._draft(plan.layout).cycles * groups / (STEP_CYCLES * len(plan.steps))))
+        workers = min(workers, 1 + int(plan.cycles * groups / (STEP_CYCLES * len(plan.steps))))
         apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
         staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
         arena_size = plan.arena_size + LANES
@@ -198,6 +199,7 @@ class Model:
     ) -> None:
         counters = engine.new_counters(steps)
         shared = (
+            task_address(),
             steps,
             groups,
             plan.layout.lanes,
@@ -209,18 +211,8 @@ class Model:
             plan.index,
             counters,
         )
-        region: Callable = engine.run_apart if apart else engine.run_together
-        threading_facts.run(
-            workers,
-            lambda n: region(n, *shared),
-            lambda: (
-                engine.work_together(*shared)
-                if not apart
-                else engine.work_alone(
-                    steps, groups, plan.layout.lanes, count, first_base, arena, plan.weights, plan.index, counters
-                )
-            ),
-        )
+        work, region = (engine.work_alone, engine.run_apart) if apart else (engine.work_together, engine.run_together)
+        threading_facts.run(workers, lambda n: region(n, *shared), lambda: work(0, *shared))
 
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()`

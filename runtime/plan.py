@@ -4,6 +4,7 @@ explains.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -64,6 +65,11 @@ class Plan:
     inputs: tuple[Border, ...]
     outputs: tuple[Border, ...]
     facts: tuple[LayerFacts, ...]
+
+    @cached_property
+    def cycles(self) -> float:
+        """Predicted cycles of one image group on one core."""
+        return sum(f.predicted_cycles for f in self.facts)
 
     @property
     def bytes(self) -> int:

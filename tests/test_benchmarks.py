@@ -1,4 +1,4 @@
-"""The benchmarks themselves: a wrong answer stops a measurement, ratios are read the right way round, twins are the same net."""
+"""The benchmarks themselves: wrong answers stop a measurement, ratios are read the right way round, twins are equal."""
 
 import json
 
@@ -63,4 +63,4 @@ def test_the_toy_run_writes_what_it_measured(tmp_path, capfd):
     report = json.loads(out.read_text())
     assert [r["batch"] for r in report["results"]] == [17, 1]
     assert all(times > 0 for r in report["results"] for times in r["engines"]["ours"]["times_s"][0])
-    assert {"machine", "commit", "command"} <= report.keys()
+    assert {"machine", "busy_cores", "command"} <= report.keys()

@@ -140,7 +140,7 @@ def conv_scattered(sizes, step, task, base, arena, weights, index):
     """Some output rows of a layer whose weights share no patterns: each output channel runs its own rows.
 
     A few pixels see all output channels before the next few, one part of the input channels after the other, so that
-    the activations they read stay in the first-level cache. Needs input pixels PIXEL apart and a stride of one column.
+    the activations they read stay near the core. Needs input pixels PIXEL apart and a stride of one column.
     """
     kw, dy = step["kw"], step["dilation_y"]
     first_oy = task * step["rows_per_task"]

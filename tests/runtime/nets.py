@@ -151,7 +151,7 @@ class GuardedModel(Model):
             patches.enter_context(patch.object(planning, "choose", self._choose))
             if self.small_tasks:
                 patches.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
-                patches.enter_context(patch.object(select, "FIRST_LEVEL_BYTES", 1))
+                patches.enter_context(patch.object(select, "NEAR_BYTES", 1))
             return function(*arguments)
 
     def _draft(self, layout):

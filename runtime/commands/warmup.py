@@ -1,0 +1,34 @@
+"""`lhc-run warmup`: compile every kernel now, so that no later run has to."""
+
+import argparse
+import time
+
+import numpy as np
+
+from lhc_ref.modelfile import InputSpec, ModelSpec, Node
+from runtime.kernels.machine import LANES, MACHINE
+from runtime.model import Model
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the command."""
+    parser = commands.add_parser("warmup", help="compile the kernels beforehand, for all nets")
+    parser.set_defaults(run=run)
+
+
+def compile_all() -> float:
+    """Compile what is not in the cache yet; gives the seconds it took. All nets run the same compiled functions."""
+    begin = time.perf_counter()
+    node = Node("conv2d", "conv", ("x",), "y", {}, {"kernel": np.ones((3, 3, 64, 64), np.float32)})
+    model = Model(ModelSpec((InputSpec("x", (8, 8, 64)),), ("y",), (node,)))
+    for threads in (1, 2):
+        for batch in (1, LANES, 2 * LANES):  # all workers on one step, and each on images of its own
+            model.run(np.ones((batch, 8, 8, 64), np.float32), threads=threads)
+    return time.perf_counter() - begin
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compile, and say how long it took."""
+    print(f"compiling for {MACHINE.name} ...", flush=True)
+    print(f"ready after {compile_all():.1f} s")
+    return 0

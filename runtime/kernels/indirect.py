@@ -1,0 +1,59 @@
+"""Calls the compiled `run_task` through its address.
+
+Whatever calls a compiled function by name is optimised together with all of its code; the loops that hand out tasks
+would each take as long to compile as all kernels together (measured: 26 s of 40 s).
+"""
+
+from typing import Any
+
+import numba
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from runtime.kernels.dispatch import run_task
+from runtime.kernels.step import STEP
+from runtime.kernels.vector import COMPILED
+
+I64 = ir.IntType(64)
+
+
+def _signature() -> tuple[Any, ...]:
+    """Numba types of run_task's arguments."""
+    floats, integers = types.Array(types.float32, 1, "C"), types.Array(types.int32, 1, "C")
+    return (numba.from_dtype(STEP), *[types.int64] * 4, floats, floats, integers)
+
+
+def task_address() -> int:
+    """Where the compiled `run_task` begins; compiles it, or takes it from the cache, at the first call."""
+    if not COMPILED:
+        return 0
+    signature = _signature()
+    run_task.compile(signature)
+    result = run_task.overloads[signature]
+    return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+
+
+def _call_task(address, step, task, base, first, count, arena, weights, index):
+    run_task(step, task, base, first, count, arena, weights, index)
+
+
+if COMPILED:
+
+    @intrinsic
+    def call_task(typing, address, step, task, base, first, count, arena, weights, index):
+        """run_task(step, ..., index), found at `address`."""
+        wanted = _signature()
+
+        def codegen(context, b, sig, args):
+            function = context.call_conv.get_function_type(types.none, wanted)
+            pointer = b.inttoptr(args[0], function.as_pointer())
+            status, _ = context.call_conv.call_function(b, pointer, types.none, wanted, args[1:])
+            with cgutils.if_unlikely(b, status.is_error):
+                context.call_conv.return_status_propagate(b, status)
+            return context.get_dummy_value()
+
+        return types.void(types.int64, *wanted), codegen
+else:
+    call_task = _call_task
