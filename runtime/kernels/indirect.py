@@ -4,6 +4,7 @@ Whatever calls a compiled function by name is optimised together with all of its
 would each take as long to compile as all kernels together (measured: 26 s of 40 s).
 """
 
+from functools import cache
 from typing import Any
 
 import numba
@@ -25,6 +26,7 @@ def _signature() -> tuple[Any, ...]:
     return (numba.from_dtype(STEP), *[types.int64] * 4, floats, floats, integers)
 
 
+@cache
 def task_address() -> int:
     """Where the compiled `run_task` begins; compiles it, or takes it from the cache, at the first call."""
     if not COMPILED:
