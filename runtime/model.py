@@ -20,6 +20,7 @@ from runtime.plan import Border, Draft, Plan, build, draft
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 MAX_IDLE_ARENAS = 4
+MAX_PLACED = 64  # batch sizes whose steps are kept
 STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
 
 
@@ -68,6 +69,7 @@ class Model:
         self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
+        self._placed: dict[tuple[str, int], np.ndarray] = {}
         self._arenas = Arenas()
 
     def plan(self, layout: Layout) -> Plan:
@@ -172,9 +174,7 @@ class Model:
         first_base = -(-staging // LANES) * LANES
         arena = self._arenas.take(first_base + arena_size * (min(workers, groups) if apart else groups))
         try:
-            steps = plan.steps.copy()
-            at = _place(steps, plan.inputs, 0, count)
-            _place(steps, plan.outputs, at, count)
+            steps = self._steps_for(plan, count)
             for border in plan.inputs:
                 _staged(arena, steps, border, count)[:] = inputs[border.name][first : first + count].reshape(count, -1)
             self._execute(plan, steps, groups, count, first_base, arena_size, arena, workers, apart)
@@ -184,6 +184,18 @@ class Model:
                 )
         finally:
             self._arenas.give(arena)
+
+    def _steps_for(self, plan: Plan, count: int) -> np.ndarray:
+        """The plan's steps with the places of so many images in the staging area; made once for each batch size."""
+        key = (plan.layout.name, count)
+        steps = self._placed.get(key)
+        if steps is None:
+            steps = plan.steps.copy()
+            _place(steps, plan.outputs, _place(steps, plan.inputs, 0, count), count)
+            if len(self._placed) >= MAX_PLACED:
+                self._placed.clear()
+            self._placed[key] = steps
+        return steps
 
     def _execute(
         self,
