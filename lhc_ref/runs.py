@@ -65,7 +65,7 @@ def train(config: TrainConfig, folder: Path, *, show: bool = True) -> Record:
     if config.data != data.DIGITS:
         config = replace(config, data=str(Path(config.data).resolve()))  # Why: to be resumed from any folder.
     trainer = Trainer(config, data.load(config.data), _say(show))
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or set(folder.iterdir()) - set(_leftovers(folder))):
         raise ConfigError(
             f"{folder}: expected a new or empty folder, got one in use. Use --resume {folder}, or another."
         )
@@ -79,10 +79,7 @@ def resume(folder: Path, *, show: bool = True) -> Record:
 
     A run that is done gives its result again. A run without a checkpoint yet starts.
     """
-    run = load(folder, show=show, started=False)
-    for leftover in run.folder.glob(".*.tmp"):
-        leftover.unlink(missing_ok=True)  # Why: a process killed while it wrote has left it.
-    return _go_on(run, show)
+    return _go_on(load(folder, show=show, started=False), show)
 
 
 def load(folder: Path, *, show: bool = False, started: bool = True) -> Run:
@@ -141,6 +138,8 @@ def to_spec(folder: Path, *, softmax: bool = True) -> ModelSpec:
 def _go_on(run: Run, show: bool) -> Record:
     """Step until the run is done, saving at the start, after each epoch and where the configuration asks for it."""
     trainer, progress, folder = run.trainer, run.trainer.progress, run.folder
+    for leftover in _leftovers(folder):
+        leftover.unlink(missing_ok=True)
     atomic_write_text(folder / LOG, "".join(json.dumps(record) + "\n" for record in progress.history))
     if not (folder / CHECKPOINT).exists():
         checkpoint.save(folder / CHECKPOINT, *trainer.capture())
@@ -168,6 +167,11 @@ def _go_on(run: Run, show: bool) -> Record:
     result = {**progress.result, "seconds": round(progress.seconds, 1)}
     atomic_write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Temporary files of a process that was killed while it wrote."""
+    return [path for name in (CONFIG, CHECKPOINT, LOG, RESULT) for path in folder.glob(f".{name}.*.tmp")]
 
 
 def _due(step: int, every: int) -> bool:

@@ -57,6 +57,13 @@ def test_a_folder_in_use_is_never_overwritten(folder, images, tmp_path):
         runs.train(small_config(images), tmp_path / "file")
 
 
+def test_a_folder_with_nothing_but_a_killed_processs_leftovers_is_new(images, folder, tmp_path):
+    (tmp_path / ".config.toml.0123456789abcdef.tmp").write_text("da")
+    result = runs.train(small_config(images), tmp_path, show=False)
+    assert result["weights_hash"] == json.loads((folder / "result.json").read_text())["weights_hash"]
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_run_that_is_done_gives_its_result_again(folder):
     before = (folder / "checkpoint.safetensors").read_bytes()
     assert runs.resume(folder, show=False) == json.loads((folder / "result.json").read_text())
