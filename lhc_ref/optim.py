@@ -48,15 +48,18 @@ class SGD:
         InputError : a gradient for a weight that is not there, or of another shape or dtype.
         """
         for name, gradient in gradients.items():
-            if name not in weights:
-                raise InputError(
-                    f"gradient: expected the name of a weight, got {name!r}. Pass the weights it belongs to."
-                )
-            weight = weights[name]
-            check_like(gradient, f"gradient of {name}", weight.shape, weight, "its weight")
+            weight = checked_weight(weights, name, gradient)
             if name not in self.velocity:
                 self.velocity[name] = namespace(weight).zeros_like(weight)
             velocity, step = self.velocity[name], rate * gradient
             velocity *= self.momentum
             velocity -= step
             weight += self.momentum * velocity - step
+
+
+def checked_weight(weights: Mapping[str, Array], name: str, gradient: Array) -> Array:
+    """The weight that a gradient belongs to; InputError where there is none, or of another shape or dtype."""
+    if name not in weights:
+        raise InputError(f"gradient: expected the name of a weight, got {name!r}. Pass the weights it belongs to.")
+    check_like(gradient, f"gradient of {name}", weights[name].shape, weights[name], "its weight")
+    return weights[name]

@@ -155,7 +155,7 @@ def test_derivatives_of_the_gate():
 
 
 def test_binary_convolution_is_differentiated_through_its_surrogates():
-    """At +-7/8, inside the kinks, against a smooth program of the same value: each sign moves on along its surrogate."""
+    """At +-7/8, inside the kinks, against a smooth program of the same value: each sign moves as its surrogate does."""
     rng = np.random.default_rng(2)
     x, kernel = (7 / 8 * rng.choice([-1.0, 1.0], shape) for shape in ((1, 3, 3, 2), (3, 3, 2, 2)))
 
