@@ -176,7 +176,7 @@ def _verify(net: Net, test: Path) -> dict[str, Any]:
     layer = max(check["layers"], key=lambda one: float(one["ratio"]))
     print(
         f"{'inside' if check['inside'] else 'OUTSIDE'}: outputs differ from float64 by up to {difference:.1e}; "
-        f"layer by layer no value uses more than {float(layer['ratio']):.2f} of its bound ({layer['value']})"
+        f"layer by layer no value uses more than {float(layer['ratio']):.2f} of its bound ({layer['layer']})"
     )
     return check
 

@@ -18,13 +18,15 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import runtime
+from benchmarks import problems
 from lhc_ref import command, modelfile
 from lhc_ref.errors import LhcError, MissingExtraError
 from lhc_ref.modelfile import MaskedKernel
 from runtime import cli
 from runtime.commands import inputs, memory, running, verify
 from runtime.kernels.machine import LANES
-from tests.runtime.nets import net
+from runtime.spec import to_layers
+from tests.runtime.nets import conv_spec, net
 from tests.tolerances import assert_identical
 
 ROOT = Path(__file__).parents[2]
@@ -334,7 +336,8 @@ def test_verify_agrees(model, capsys):
     assert facts["samples"] == LANES + 1
     assert facts["input"] == "random, normal, seed 0"
     assert [(one["path"], one["output"]) for one in facts["outputs"]] == [("images", "p"), ("channels", "p")]
-    assert [one["value"] for one in facts["layers"]] == [*"abcdefp"] * 2
+    assert [one["value"] for one in facts["layers"]] == [*"bcdefp"] * 2
+    assert facts["layers"][0]["layer"] == "node a+node b"
     for one in (*facts["outputs"], *facts["layers"]):
         assert one["inside"]
         assert one["difference"] <= one["bound"]
@@ -373,7 +376,7 @@ def test_verify_in_small_parts_finds_the_same(model, capsys, monkeypatch):
 
 @pytest.mark.parametrize("fault", [1e-3, np.nan, np.inf])
 @pytest.mark.parametrize("path", ["images", "channels"])
-@pytest.mark.parametrize("where", ["a", "d", "p"])
+@pytest.mark.parametrize("where", ["b", "d", "p"])
 def test_verify_finds_a_fault(model, capsys, monkeypatch, fault, path, where):
     """One wrong number of one value, in one way to run a batch; in the output's plan too where it is the output."""
     run = verify.OneWay.run
@@ -396,6 +399,41 @@ def test_verify_finds_a_fault(model, capsys, monkeypatch, fault, path, where):
     ]
     assert cli.main(["verify", model]) == 1
     assert f"OUTSIDE the bounds: {path} {where}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        small_net(),
+        two_ended_net(),
+        conv_spec(np.ones((3, 3, 2, 4), np.float32), (5, 5, 2), residual=True, relu=True),
+        problems.resnet(0.5, 50, 32, groups=(16, 16)),
+    ],
+    ids=["small", "two-ended", "residual", "resnet50"],
+)
+def test_showing_the_values_between_layers_changes_no_layer(spec):
+    checked = modelfile.validate(spec)
+    shown = modelfile.validate(verify.with_values_shown(checked))
+    assert [layer.nodes for layer in to_layers(shown)] == [layer.nodes for layer in to_layers(checked)]
+    assert len(shown.outputs) >= len(checked.outputs)
+
+
+def test_verify_finds_a_fault_of_the_plan_that_is_used(model, capsys, monkeypatch):
+    """One bit of an output, which no bound would notice, where the plan does not give out its layers' values."""
+    run = verify.OneWay.run
+
+    def faulty(self, x, **options):
+        made = run(self, x, **options)
+        if not isinstance(made, dict) and self._layout.name == "images":
+            made[0, 0] = np.nextafter(made[0, 0], np.float32(2))
+        return made
+
+    monkeypatch.setattr(verify.OneWay, "run", faulty)
+    facts = facts_of(capsys, "verify", model, status=1)
+    assert facts["different"] == ["images"]
+    assert all(one["inside"] for one in (*facts["outputs"], *facts["layers"]))
+    assert cli.main(["verify", model]) == 1
+    assert "images: the plan gives other outputs when" in capsys.readouterr().out
 
 
 # --- bad input: one clear line, exit code 2 --------------------------------------------------------------------------
