@@ -7,7 +7,7 @@ import numpy as np
 from lhc_ref.modelfile import LhcError
 from runtime import topology
 from runtime.kernels.machine import LANES
-from runtime.layout import Layout
+from runtime.layout import Layout, round_up
 from runtime.spec import Layer
 
 
@@ -130,7 +130,9 @@ def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
     offsets = np.tile(row_offsets(layer, layout)[:, :, 0].reshape(-1), tiles)
     starts = np.arange(tiles)[:, None] * taps + np.arange(taps + 1)
     weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
-    return Packed(weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    packed = Packed(weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    prove(packed, layer, layout, step, depthwise=True)
+    return packed
 
 
 def _as_i32(values: np.ndarray) -> np.ndarray:
@@ -157,36 +159,41 @@ def _extremes(layer: Layer, axis: int, size: int) -> tuple[np.ndarray, np.ndarra
     return low, high
 
 
-def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int) -> None:
-    """Raise PlanError unless every read of every row, at every output position that runs it, stays in the input buffer.
+def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int, depthwise: bool = False) -> None:
+    """Raise PlanError unless every read and write of the kernels, at every output position, stays in its buffer.
 
-    For each tap the extreme output positions that execute it are known, so the check is exact and costs O(rows).
+    For each tap the extreme output positions that execute it are known, so the check is exact and costs O(rows). The
+    tiles of a depthwise layer read their own channels, as many as they make; others read one vector, or one number.
     """
-    h, w, c = layer.shape
-    window, pixel = layer.window, layout.pixel(c)
-    taps = packed.starts.shape[1] - 1
+    taps = layer.window.size[0] * layer.window.size[1]
     first = packed.starts.astype(np.int64)
-    ordered = np.all(np.diff(first, axis=1) >= 0) and first[0, 0] == 0 and np.array_equal(first[1:, 0], first[:-1, -1])
-    if not ordered or first[-1, -1] != len(packed.rows) or len(packed.weights) != len(packed.rows) * tile_channels:
+    ordered = first.shape[1] == taps + 1 and np.all(np.diff(first, axis=1) >= 0) and first[0, 0] == 0
+    joined = ordered and np.array_equal(first[1:, 0], first[:-1, -1]) and first[-1, -1] == len(packed.rows)
+    if not joined or len(packed.weights) != len(packed.rows) * tile_channels:
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
+    if packed.runs.shape != column_runs(layer).shape or np.any(packed.runs != column_runs(layer)):
+        raise PlanError(f"plan of {layer.name}: expected runs over {layer.out_shape[1]} columns, got others.")
+    c_out, made = layer.out_shape[2], packed.tiles * tile_channels
+    tiles_fit = len(first) == packed.tiles * packed.parts and layout.fits(c_out, tile_channels)
+    if not (tiles_fit and len(packed.bias) == made and c_out <= made <= round_up(c_out, layout.block(c_out))):
+        raise PlanError(f"plan of {layer.name}: expected bias and tiles for {c_out} channels, got {made}.")
+    smallest, largest = _reach(layer, layout)
     tap_of_row = np.repeat(np.tile(np.arange(taps), len(first)), np.diff(first, axis=1).reshape(-1))
-    smallest, largest = np.zeros(taps, np.int64), np.zeros(taps, np.int64)
-    for axis, (size, scale) in enumerate(((h, w * pixel), (w, pixel))):
-        low, high = _extremes(layer, axis, size)
-        of_tap = np.arange(taps) // window.size[1] if axis == 0 else np.arange(taps) % window.size[1]
-        smallest += low[of_tap] * scale
-        largest += high[of_tap] * scale
-    reads_low = packed.rows + smallest[tap_of_row]
-    reads_high = packed.rows + largest[tap_of_row] + layout.lanes
+    tile_of_row = np.repeat(np.arange(len(first)), first[:, -1] - first[:, 0])
+    begin = packed.rows + (tile_of_row * tile_channels if depthwise else 0)
+    reads_low = begin + smallest[tap_of_row]
+    reads_high = begin + largest[tap_of_row] + (tile_channels if depthwise else layout.lanes)
     if packed.rows.size and (reads_low.min() < 0 or reads_high.max() > layout.size(layer.shape)):
         raise PlanError(
             f"plan of {layer.name}: expected reads within 0..{layout.size(layer.shape)}, "
             f"got {int(reads_low.min())}..{int(reads_high.max())}."
         )
-    covered = packed.runs[:, :2].astype(np.int64)
-    if (
-        covered[0, 0] != 0
-        or not np.array_equal(covered[1:, 0], covered[:, 0][:-1] + covered[:-1, 1])
-        or covered[-1].sum() != layer.out_shape[1]
-    ):
-        raise PlanError(f"plan of {layer.name}: expected runs that cover {layer.out_shape[1]} columns, got others.")
+
+
+def _reach(layer: Layer, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """i64[taps], i64[taps]: offsets of the first and last window position at which each tap is executed."""
+    (h, w, c), columns = layer.shape, layer.window.size[1]
+    tap, pixel = np.arange(layer.window.size[0] * columns), layout.pixel(c)
+    rows, across = _extremes(layer, 0, h), _extremes(layer, 1, w)
+    low, high = ((rows[i][tap // columns] * w + across[i][tap % columns]) * pixel for i in (0, 1))
+    return low, high

@@ -1,0 +1,93 @@
+"""Places in the arena: what is alive together lies apart, and tensors begin where vectors want them to."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runtime.buffers import ALIGN, Lifetime, aligned_copy, aligned_zeros, assign
+from runtime.layout import CHANNELS, IMAGES
+from runtime.plan import build, draft
+from tests.runtime.nets import graphs
+from tests.tolerances import assert_identical
+
+
+@st.composite
+def lifetimes(draw):
+    """Tensors with sizes and lifetimes of every kind, also empty and one step long."""
+    out = []
+    for i in range(draw(st.integers(0, 12))):
+        first = draw(st.integers(0, 8))
+        out.append(Lifetime(f"t{i}", draw(st.integers(0, 200)), first, first + draw(st.integers(0, 6))))
+    return out
+
+
+@given(lifetimes())
+def test_tensors_alive_together_do_not_overlap(tensors):
+    offsets, size = assign(tensors)
+    assert set(offsets) == {t.name for t in tensors}
+    for t in tensors:
+        assert offsets[t.name] % ALIGN == 0
+        assert 0 <= offsets[t.name] <= offsets[t.name] + t.size <= size
+        for other in tensors:
+            together = t.first <= other.last and other.first <= t.last
+            if t is not other and together and t.size and other.size:
+                apart = (
+                    offsets[t.name] + t.size <= offsets[other.name]
+                    or offsets[other.name] + other.size <= offsets[t.name]
+                )
+                assert apart
+
+
+@given(lifetimes())
+def test_the_order_in_which_tensors_are_named_changes_nothing(tensors):
+    assert assign(tensors) == assign(tensors[::-1])
+
+
+def test_tensors_never_alive_together_share_memory():
+    chain = [Lifetime(f"t{i}", 100, i, i + 1) for i in range(10)]
+    assert assign(chain)[1] == 2 * 128
+
+
+def test_no_tensor_needs_no_memory():
+    assert assign([]) == ({}, 0)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_memory_is_aligned_and_zero(dtype):
+    for size in (0, 1, 33, 1000):
+        array = aligned_zeros(size, dtype)
+        assert array.dtype == dtype
+        assert size == 0 or array.ctypes.data % 128 == 0
+        assert_identical(array, np.zeros(size, dtype))
+    parts = [np.arange(5, dtype=dtype), np.arange(3, dtype=dtype)]
+    assert_identical(aligned_copy(parts, dtype), np.concatenate(parts))
+
+
+@given(graphs(), st.sampled_from([IMAGES, CHANNELS]))
+def test_a_step_never_writes_what_a_later_step_still_reads(spec, layout):
+    """Replays a plan's steps on labels instead of numbers."""
+    plan = build(spec, draft(spec, layout))
+    labels = np.full(plan.arena_size, -1)
+
+    def place(step, what, shape):
+        at, size = int(step[what]), layout.size(tuple(int(step[axis]) for axis in shape))
+        assert 0 <= at <= at + size <= plan.arena_size
+        return slice(at, at + size)
+
+    inputs, outputs = len(plan.inputs), len(plan.steps) - len(plan.outputs)
+    written = {}
+    for n, step in enumerate(plan.steps):
+        if n >= inputs:
+            read = [place(step, "x_at", "hwc")]
+            if step["residual_at"] >= 0:
+                read.append(place(step, "residual_at", ("oh", "ow", "out_c")))
+            for region in read:
+                owners = set(labels[region])
+                assert len(owners) == 1
+                assert written[owners.pop()] == (region.start, region.stop)
+        if n < outputs:
+            region = place(step, "out_at", ("oh", "ow", "out_c"))
+            assert all(region.stop <= r.start or r.stop <= region.start for r in (read if n >= inputs else []))
+            labels[region] = n
+            written[n] = (region.start, region.stop)
