@@ -131,7 +131,7 @@ RUNTIME = (
     ),
     Mutant(
         "kernel-softmax-over-the-first-block-of-channels", "runtime/kernels/other.py",
-        "here = (ci // block) * plane + (ci % block) * lanes", "here = (ci % block) * lanes", KERNELS,
+        "here = (ci // block) * plane + (ci % block) * lanes", "here = (ci % block) * lanes", SMALL,
     ),
     Mutant(
         "kernel-flatten-in-channel-order", "runtime/kernels/other.py",
@@ -143,11 +143,25 @@ RUNTIME = (
     ),
     Mutant(
         "twin-maximum-ignores-nan", "runtime/kernels/vector.py",
-        "np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b))", "np.fmax(a, b)", KERNELS,
+        "np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b))", "np.fmax(a, b)", SMALL,
     ),
     Mutant(
         "twin-clamp-turns-nan-into-a-limit", "runtime/kernels/vector.py",
         "np.where(v < low, np.float32(low), np.where(v > high, np.float32(high), v))", "np.fmin(np.fmax(v, low), high)",
-        KERNELS,
+        SMALL,
+    ),
+    # --- What the compiler is told ------------------------------------------------------------------------------------
+    Mutant(
+        "compiled-tile-reads-its-first-pixel-alone", "runtime/kernels/vector.py",
+        "b.call(fma, [xs[p], w, acc[p * outputs + o]])", "b.call(fma, [xs[0], w, acc[p * outputs + o]])", KERNELS,
+        compiled=True,
+    ),
+    Mutant(
+        "compiled-chains-not-all-summed", "runtime/kernels/vector.py",
+        "range(1, chains)", "range(2, chains)", KERNELS, within="_rows_loop", compiled=True,
+    ),
+    Mutant(
+        "compiled-clamp-turns-nan-into-a-limit", "runtime/kernels/vector.py",
+        'b.fcmp_ordered("<", value, lo)', 'b.fcmp_unordered("<", value, lo)', SMALL, compiled=True,
     ),
 )  # fmt: skip

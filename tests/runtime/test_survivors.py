@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.model import Model
 from tests.runtime.nets import GuardedModel, definition, net
 from tests.strategies import numbers
-from tests.tolerances import assert_exact
+from tests.tolerances import assert_exact, assert_within, softmax_bound
 
 KERNELS = [numbers(seed, "kernel", (3, 3, 4, 4)) for seed in range(3)]
 
@@ -65,3 +65,44 @@ def test_what_lies_between_can_be_an_output_too():
     want, got = definition(spec, {"x": x}), Model(spec).run(x)
     for name in ("a", "y"):
         assert_exact(got[name], want[name], dtype=np.float32)
+
+
+WITH_NAN = {
+    "activation": [("relu", "y", ["x"])],
+    "convolution and activation": [
+        ("conv2d", "a", ["x"], {"padding": "same"}, {"kernel": np.ones((2, 2, 4, 4), np.float32)}),
+        ("relu", "y", ["a"]),
+    ],
+    "sum and activation": [("add", "a", ["x", "x"]), ("relu", "y", ["a"])],
+    "largest of a window": [("max_pool", "y", ["x"], {"size": (2, 2), "stride": (1, 1), "padding": "same"})],
+    "mean of a window": [("average_pool", "y", ["x"], {"size": (2, 2), "stride": (1, 1), "padding": "same"})],
+    "softmax": [("softmax", "y", ["x"])],
+}
+
+
+@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("at", [(0, 0, 0, 0), (1, 1, 1, 3), (1, 2, 3, 1)])
+@pytest.mark.parametrize("name", WITH_NAN)
+def test_nan_comes_out_where_the_definition_has_it(name, at, layout):
+    """Neither a maximum nor an activation may lose it, and no neighbour may catch it; the rest is the definition's."""
+    x = numbers(9, "x", (2, 3, 4, 4))
+    x[at] = np.nan
+    spec = net({"x": x.shape[1:]}, ["y"], *WITH_NAN[name])
+    want = definition(spec, {"x": x})["y"]
+    with np.errstate(invalid="ignore"):
+        got = GuardedModel(spec, layout).run(x)
+    assert_exact(np.isnan(got), np.isnan(want))
+    assert np.isnan(want).any()
+    bound = softmax_bound(np.nan_to_num(x)) if name == "softmax" else 0.0
+    assert_within(np.nan_to_num(got, nan=-1), np.nan_to_num(want, nan=-1), bound, dtype=np.float32)
+
+
+@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("op", ["softmax", "relu", "flatten", "global_average_pool", "max_pool"])
+def test_more_channels_than_a_block_holds(op, layout):
+    x = numbers(10, "x", (2, 2, 2, 2 * BLOCK + 3))
+    attrs = {"size": (2, 1), "stride": (1, 1)} if op == "max_pool" else {}
+    spec = net({"x": x.shape[1:]}, ["y"], (op, "y", ["x"], attrs))
+    want = definition(spec, {"x": x})["y"]
+    bound = softmax_bound(x) if op == "softmax" else 0.0  # means of four small integers are exact
+    assert_within(GuardedModel(spec, layout).run(x), want, bound, dtype=np.float32)
