@@ -20,6 +20,8 @@ from runtime.spec import to_layers
 
 MOST_FREQUENT = 8  # patterns drawn for a layer
 LARGEST_PICTURE = 7  # taps a side
+MOST_CLASSES = 12  # named
+MAC_KINDS = {"nominal": "", "kept": "", "executed": " (no padding)", "computed": " (with stored zeros)"}
 INDENT = "  "
 
 
@@ -167,25 +169,27 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
         return sum(layer[key] or 0 for layer in facts["layers"])
 
     yield f"{facts['file']}: model file of format {facts['version']}, {facts['file_bytes']:,} bytes"
-    for kind in ("inputs", "outputs"):
-        named = ", ".join(f"{entry['name']} float32[n, {', '.join(map(str, entry['shape']))}]" for entry in facts[kind])
-        yield f"{INDENT}{kind.ljust(13)} {named}"
-    steps = facts["preprocessing"]
-    if steps:
+    lines = [
+        (kind, ", ".join(f"{entry['name']} float32[n, {', '.join(map(str, entry['shape']))}]" for entry in facts[kind]))
+        for kind in ("inputs", "outputs")
+    ]
+    if steps := facts["preprocessing"]:
         subtract, divide = (", ".join(f"{value:g}" for value in steps[key]) for key in ("subtract", "divide"))
-        yield f"{INDENT}preprocessing (x - {subtract}) / {divide}, by channel"
-    if facts["classes"]:
-        named = ", ".join(facts["classes"][:12]) + ", ..." * (len(facts["classes"]) > 12)
-        yield f"{INDENT}{len(facts['classes'])} classes".ljust(16) + f"{named}"
-    for key, value in facts["metadata"].items():
-        yield f"{INDENT}{printable(key).ljust(13)} {printable(value)}"
+        lines.append(("preprocessing", f"(x - {subtract}) / {divide}, by channel"))
+    if classes := facts["classes"]:
+        lines.append(
+            (f"{len(classes)} classes", ", ".join(classes[:MOST_CLASSES]) + ", ..." * (len(classes) > MOST_CLASSES))
+        )
+    lines += [(printable(key), printable(value)) for key, value in facts["metadata"].items()]
     weights, kept = total("weights"), total("weights_kept")
-    yield f"{INDENT}weights       {kept:,} kept of {weights:,}: density {kept / max(weights, 1):.3f}, biases included"
-    yield (
-        f"{INDENT}MACs an image {total('macs_nominal'):,} nominal, {total('macs_kept'):,} kept, "
-        f"{total('macs_executed'):,} executed (no padding), {total('macs_computed'):,} computed (with stored zeros)"
-    )
-    yield f"{INDENT}memory        {facts['file_bytes']:,} bytes in the file, {facts['packed_bytes']:,} packed to run"
+    macs = (f"{total(f'macs_{kind}'):,} {kind}{note}" for kind, note in MAC_KINDS.items())
+    lines += [
+        ("weights", f"{kept:,} kept of {weights:,}: density {kept / max(weights, 1):.3f}, biases included"),
+        ("MACs an image", ", ".join(macs)),
+        ("memory", f"{facts['file_bytes']:,} bytes in the file, {facts['packed_bytes']:,} packed to run"),
+    ]
+    width = max(len(label) for label, _ in lines)
+    yield from (f"{INDENT}{label.ljust(width)}  {text}" for label, text in lines)
 
 
 def _layer_table(layers: Sequence[dict[str, Any]]) -> list[str]:

@@ -157,7 +157,7 @@ def test_info_is_safe_for_a_terminal(model, capsys):
     assert cli.main(["info", model]) == 0
     text = capsys.readouterr().out
     assert "\x1b" not in text
-    assert r"made\nby      a \x1b[1mtest" in text
+    assert r"made\nby       a \x1b[1mtest" in text
 
 
 @pytest.mark.parametrize("batch", [1, 64])
@@ -786,3 +786,14 @@ def test_a_slow_first_run_says_why(capsys, monkeypatch):
     monkeypatch.setattr(running, "print", lambda *_, **__: waited.set(), raising=False)
     with running.note_if_slow("compiling"):
         assert waited.wait(10)
+
+
+def test_the_page_about_the_commands_names_all_of_them():
+    page = (ROOT / "docs" / "commands.md").read_text()
+    (commands,) = (action for action in cli.build_parser()._actions if action.choices)
+    for name, parser in commands.choices.items():
+        assert f"## {name}\n" in page
+        assert f"    lhc-run {name} FILE" in page
+        for action in parser._actions:
+            for option in action.option_strings:
+                assert option in ("-h", "--help") or f"`{option}" in page
