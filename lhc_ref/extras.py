@@ -17,26 +17,27 @@ EXTRAS: dict[str, tuple[str, ...]] = {
 }
 
 
-def require(extra: str) -> ModuleType:
+def require(extra: str, module: str | None = None) -> ModuleType:
     """Import what an extra brings, and return its module.
 
     Parameters
     ----------
     extra : a key of EXTRAS.
+    module : another module that the extra brings, to be imported and returned instead.
 
     Raises
     ------
     MissingExtraError
         A module of the extra cannot be imported. The message names it and the pip line that installs it.
     """
-    for name in EXTRAS[extra]:
+    for name in (module,) if module else EXTRAS[extra]:
         try:
-            module = importlib.import_module(name)
+            found = importlib.import_module(name)
         except ImportError as error:
             raise MissingExtraError(
                 f"extra '{extra}': expected the module {name}, got '{error}'. Install it: pip install 'lhc[{extra}]'"
             ) from error
-    return module
+    return found
 
 
 def framework(name: str) -> ModuleType:
@@ -58,6 +59,11 @@ def framework(name: str) -> ModuleType:
 def demo() -> ModuleType:
     """`sklearn.datasets`, for the bundled handwritten digits."""
     return require("demo")
+
+
+def linear_models() -> ModuleType:
+    """`sklearn.linear_model`, for the LASSO of channel pruning; the extra is the same as for the digits."""
+    return require("demo", "sklearn.linear_model")
 
 
 def images() -> ModuleType:
