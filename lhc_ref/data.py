@@ -13,7 +13,7 @@ DIGITS = "digits"
 SPLITS = ("train", "validation", "test")
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.1
-SPLIT_SEED = 0
+SPLIT_SEED = 1
 SMALLEST = 30
 
 
