@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,12 @@ from runtime.kernels import engine
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, Layout
+from runtime.onnx import importer, is_onnx
 from runtime.plan import Border, Draft, Plan, build, draft
+from runtime.views import View
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
+Views = tuple[Mapping[str, View], Mapping[str, View]]  # of inputs and of outputs, by the names that users know
 MAX_IDLE_ARENAS = 4
 MAX_PLACED = 64  # batch sizes whose steps are kept
 STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
@@ -63,9 +67,10 @@ class Model:
     against executed).
     """
 
-    def __init__(self, spec: ModelSpec, path: Path | None = None) -> None:
-        self.spec, self.path = modelfile.validate(spec), path
-        self._shapes = modelfile.infer_shapes(self.spec)
+    def __init__(self, spec: ModelSpec, source: "Source | None" = None, views: Views | None = None) -> None:
+        self.spec, self.source = modelfile.validate(spec), source
+        self._input_views, self._output_views = views or views_of(self.spec, View.same)
+        self._outputs_by_value = {view.value: name for name, view in self._output_views.items()}
         self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
@@ -106,7 +111,8 @@ class Model:
 
         Parameters
         ----------
-        x : f32[n, ...input shape], or one such array for each input by name; any strides, not modified
+        x : f32[n, ...input shape], or one such array for each input by name; any strides, not modified. Images are
+            NHWC, or as ONNX has them in a model that was loaded from ONNX: see `load`
         threads : how many cores to use; None: all that are available
         out : f32[n, ...output shape] (or by name), written in place of a new array
 
@@ -130,31 +136,30 @@ class Model:
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
-        names = [i.name for i in self.spec.inputs]
+        names = list(self._input_views)
         given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
         if sorted(given) != sorted(names):
             raise InputError(
                 f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. "
                 "Pass a dict with one array for each."
             )
-        for item in self.spec.inputs:
-            _check_array(f"input {item.name!r}", given[item.name], item.shape)
+        for name, view in self._input_views.items():
+            _check_array(f"input {name!r}", given[name], view.shape)
         sizes = {a.shape[0] for a in given.values()}
         if len(sizes) > 1:
             raise InputError(
                 f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes."
             )
-        return given, sizes.pop()
+        return {view.value: view.inward(given[name]) for name, view in self._input_views.items()}, sizes.pop()
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
-        shapes = self._shapes
+        shapes = {name: view.shape for name, view in self._output_views.items()}
         if out is None:
-            return {name: np.empty((batch, *shapes[name]), np.float32) for name in self.spec.outputs}
-        given = dict(out) if isinstance(out, Mapping) else {self.spec.outputs[0]: out}
-        if sorted(given) != sorted(self.spec.outputs):
+            return {name: np.empty((batch, *shape), np.float32) for name, shape in shapes.items()}
+        given = dict(out) if isinstance(out, Mapping) else {next(iter(shapes)): out}
+        if sorted(given) != sorted(shapes):
             raise InputError(
-                f"out: expected arrays named {sorted(self.spec.outputs)}, got {sorted(given)}. "
-                "Pass one for each output."
+                f"out: expected arrays named {sorted(shapes)}, got {sorted(given)}. Pass one for each output."
             )
         for name, array in given.items():
             _check_array(f"out {name!r}", array, shapes[name])
@@ -176,12 +181,12 @@ class Model:
         try:
             steps = self._steps_for(plan, count)
             for border in plan.inputs:
-                _staged(arena, steps, border, count)[:] = inputs[border.name][first : first + count].reshape(count, -1)
+                _staged(arena, steps, border, count)[:] = inputs[border.name][first : first + count]
             self._execute(plan, steps, groups, count, first_base, arena_size, arena, workers, apart)
             for border in plan.outputs:
-                outputs[border.name][first : first + count] = _staged(arena, steps, border, count).reshape(
-                    count, *border.user_shape
-                )
+                name = self._outputs_by_value[border.name]
+                made = _staged(arena, steps, border, count)
+                outputs[name][first : first + count] = self._output_views[name].outward(made)
         finally:
             self._arenas.give(arena)
 
@@ -236,6 +241,11 @@ class Model:
         layout = parts[0][0]
         return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
 
+    @property
+    def path(self) -> Path | None:
+        """The file that it was loaded from, if it was."""
+        return None if self.source is None else Path(self.source.path)
+
     def __enter__(self) -> "Model":
         return self
 
@@ -243,19 +253,47 @@ class Model:
         self._arenas = Arenas()
 
     def __reduce__(self) -> tuple:
-        if self.path is None:
+        if self.source is None:
             raise TypeError(
                 "a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first."
             )
-        return load, (os.fspath(self.path),)
+        return _load, (self.source,)
 
 
-def load(path: str | os.PathLike) -> Model:
-    """Load a model file.
+def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> Views:
+    """A view of each input and of each output, by the model's names."""
+    shapes = modelfile.infer_shapes(spec)
+    inputs = {entry.name: make(entry.name, entry.shape) for entry in spec.inputs}
+    return inputs, {name: make(name, shapes[name]) for name in spec.outputs}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model was loaded from, and how."""
+
+    path: str
+    layout: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    constants: Mapping[str, np.ndarray] | None = None
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    layout: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> Model:
+    """Load a model file or an ONNX file.
 
     Parameters
     ----------
-    path : a file written by `lhc-ref export` or `lhc_ref.modelfile.save`
+    path : a file written by `lhc-ref export` or `lhc_ref.modelfile.save`; or one that ends in `.onnx`, for which the
+        extra `onnx` must be installed
+    layout : how arrays lie: "NHWC", or "NCHW", which for ONNX files is ONNX's own shape of each input and output. None
+        is "NCHW" for ONNX files and "NHWC" for model files
+    shapes : ONNX files: ONNX's shape without the batch, of inputs whose sizes are symbolic, by name
+    constants : ONNX files: arrays for inputs that shall be constants, by name
 
     Returns
     -------
@@ -265,9 +303,24 @@ def load(path: str | os.PathLike) -> Model:
     Raises
     ------
     ModelFileError
-        The file cannot be read, or what is in it isn't a valid model.
+        The file cannot be read, or what is in it isn't a valid model, or cannot be run: then each node that cannot is
+        named with the reason.
+    InputError
+        Another layout; shapes or constants for a model file.
     """
-    return Model(modelfile.load(path), Path(path).absolute())
+    return _load(Source(str(Path(path).absolute()), layout, shapes, constants))
+
+
+def _load(source: Source) -> Model:
+    if source.layout not in (None, "NHWC", "NCHW"):
+        raise InputError(f"layout: expected 'NHWC' or 'NCHW', got {source.layout!r}. Leave it out for the file's own.")
+    if is_onnx(source.path):
+        found = importer.load(source.path, shapes=source.shapes, constants=source.constants)
+        return Model(found.spec, source, None if source.layout == "NHWC" else (found.inputs, found.outputs))
+    if source.shapes or source.constants:
+        raise InputError("shapes, constants: expected an ONNX file with them, got a model file. Leave them out.")
+    spec = modelfile.load(source.path)
+    return Model(spec, source, views_of(spec, View.nchw) if source.layout == "NCHW" else None)
 
 
 def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
@@ -293,4 +346,4 @@ def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) 
 
 def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
     at = int(steps[border.step]["staging_at"])
-    return arena[at : at + border.size * count].reshape(count, border.size)
+    return arena[at : at + border.size * count].reshape(count, *border.user_shape)

@@ -11,6 +11,7 @@ PACKAGES = ("lhc_ref", "runtime")
 GATE = "lhc_ref.extras"  # the one module that imports optional packages, inside functions
 OPTIONAL = {"PIL", "h5py", "hypothesis", "matplotlib", "numba_cuda", "onnx", "sklearn"}
 FOR_CORE = {"lhc_ref.modelfile"}
+FOR_IMPORTER = FOR_CORE | {"lhc_ref.extras"}
 FOR_COMMANDS = {"lhc_ref", "lhc_ref.command", "lhc_ref.errors", "lhc_ref.extras", "lhc_ref.files", "lhc_ref.modelfile"}
 FOR_CHECKING_COMMANDS = FOR_COMMANDS | {"lhc_ref.evaluate"}
 CHECKING_COMMANDS = {"runtime.commands.bench", "runtime.commands.verify"}
@@ -124,6 +125,8 @@ def allowed_of_lhc_ref(module: str) -> set[str]:
         return FOR_COMMANDS
     if _within(module, "runtime.kernels"):
         return set()
+    if _within(module, "runtime.onnx"):
+        return FOR_IMPORTER
     return FOR_CORE
 
 

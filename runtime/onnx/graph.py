@@ -1,0 +1,166 @@
+"""An ONNX file as plain values: operators, constants, inputs and outputs; what is no such graph is refused."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from lhc_ref import extras
+from lhc_ref.modelfile import ModelFileError
+
+OLDEST_OPSET, NEWEST_OPSET = 9, 28  # NEWEST: the last one whose node tests were run
+MAX_CONSTANT = 2**30  # numbers of a constant
+SYMBOLIC_BATCH = (1009, 2003)  # two primes: what depends on the batch differs between them, see fold.py
+
+
+class Unsupported(Exception):  # noqa: N818  # it is caught, collected with others, and told as one error
+    """Why one operator cannot be imported."""
+
+
+@dataclass(frozen=True)
+class Op:
+    """One operator: its kind, name, names of what it reads ("" where left out) and makes, attributes, opset."""
+
+    kind: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attrs: Mapping[str, Any]
+    opset: int
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A graph of the default domain; `inputs` by name with sizes, None where a size is symbolic."""
+
+    inputs: Mapping[str, tuple[int | None, ...]]
+    outputs: tuple[str, ...]
+    ops: tuple[Op, ...]
+    constants: Mapping[str, np.ndarray]
+    problems: tuple[str, ...] = field(default=())
+
+
+def read(path: str | os.PathLike[str], constants: Mapping[str, np.ndarray]) -> Graph:
+    """Read an ONNX file, external data included. `constants` stand in for inputs of those names.
+
+    Raises
+    ------
+    ModelFileError
+        The path cannot be read, or is no ONNX model of opset 9 to 28.
+    MissingExtraError
+        The package onnx is not installed.
+    """
+    onnx = extras.onnx()
+    try:
+        model = onnx.load(os.fspath(path))
+    except OSError as error:
+        raise ModelFileError(
+            f"{path}: expected a file that can be read, got '{error.strerror or error}'. Check the path."
+        ) from error
+    except Exception as error:  # Why all: damaged bytes make protobuf raise its own errors, and checks of external data
+        raise ModelFileError(f"{path}: expected an ONNX model, got '{_line(error)}'. Export it again.") from error
+    return parse(onnx, model, str(path), constants)
+
+
+def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.ndarray]) -> Graph:
+    """The graph of a ModelProto whose external data are loaded."""
+    opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    opset = opsets.get("ai.onnx", 0)
+    if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
+        raise ModelFileError(
+            f"{path}: expected opset {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset or 'none'}. Export with opset 17."
+        )
+    graph, problems = model.graph, []
+    known: dict[str, np.ndarray] = dict(constants)
+    try:
+        for tensor in graph.initializer:
+            known.setdefault(tensor.name, _array(onnx, tensor))
+        for sparse in graph.sparse_initializer:
+            known.setdefault(sparse.values.name, _dense(onnx, sparse))
+        ops = []
+        for i, node in enumerate(graph.node):
+            name = node.name or f"{node.op_type}_{i}"
+            if node.domain not in ("", "ai.onnx"):
+                problems.append(f"node {name!r} ({node.domain}.{node.op_type}): an operator of another domain")
+                continue
+            attrs = {a.name: _attribute(onnx, a) for a in node.attribute}
+            ops.append(Op(node.op_type, name, tuple(node.input), tuple(node.output), attrs, opset))
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    except Exception as error:  # Why all: a tensor whose bytes do not fit its shape fails in NumPy or in onnx
+        raise ModelFileError(f"{path}: expected tensors that fit, got '{_line(error)}'. Export it again.") from error
+    inputs = {}
+    for item in graph.input:
+        if item.name in known:
+            continue
+        kind = item.type.tensor_type
+        if kind.elem_type != onnx.TensorProto.FLOAT or not kind.HasField("shape"):
+            problems.append(f"input {item.name!r}: expected float32 of known rank")
+            continue
+        inputs[item.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    outputs = tuple(item.name for item in graph.output)
+    if not problems:
+        _check(onnx, model, path)
+    return Graph(inputs, outputs, tuple(ops), known, tuple(problems))
+
+
+def _check(onnx: ModuleType, model: Any, path: str) -> None:
+    """The ONNX package's own check of each node: arity, attributes and their types."""
+    context = onnx.checker.DEFAULT_CONTEXT.__class__()
+    context.ir_version = model.ir_version
+    context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
+    try:
+        for node in model.graph.node:
+            onnx.checker.check_node(node, context)
+    except Exception as error:  # Why all: ValidationError, and what protobuf raises
+        raise ModelFileError(f"{path}: expected valid ONNX nodes, got '{_line(error)}'. Export it again.") from error
+
+
+def _line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _array(onnx: ModuleType, tensor: Any) -> np.ndarray:
+    if int(np.prod(tensor.dims, dtype=np.float64)) > MAX_CONSTANT:
+        raise ModelFileError(
+            f"tensor {tensor.name!r}: expected at most {MAX_CONSTANT} numbers, got {list(tensor.dims)}."
+        )
+    array: np.ndarray = onnx.numpy_helper.to_array(tensor)
+    return array
+
+
+def _dense(onnx: ModuleType, sparse: Any) -> np.ndarray:
+    """The array of a sparse tensor: indices count in C order, or give one index an axis."""
+    shape = tuple(sparse.dims)
+    if int(np.prod(shape, dtype=np.float64)) > MAX_CONSTANT:
+        raise ModelFileError(f"tensor {sparse.values.name!r}: expected at most {MAX_CONSTANT} numbers, got {shape}.")
+    values, indices = _array(onnx, sparse.values), _array(onnx, sparse.indices)
+    dense = np.zeros(shape, values.dtype)
+    if indices.ndim == 2:
+        dense[tuple(indices.T)] = values
+    else:
+        dense.reshape(-1)[indices] = values
+    return dense
+
+
+def _attribute(onnx: ModuleType, attribute: Any) -> Any:
+    """An attribute as Python's numbers, texts and lists, or arrays; subgraphs as they are."""
+    kinds = onnx.AttributeProto
+    if attribute.type == kinds.SPARSE_TENSOR:
+        return _dense(onnx, attribute.sparse_tensor)
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.type == kinds.TENSOR:
+        return _array(onnx, value)
+    if attribute.type == kinds.STRING:
+        return value.decode("utf-8", "replace")
+    return list(value) if attribute.type in (kinds.INTS, kinds.FLOATS) else value
+
+
+def is_onnx(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is taken for an ONNX file: by its ending."""
+    return Path(path).suffix.lower() == ".onnx"

@@ -1,0 +1,152 @@
+"""From an ONNX file to a model, with the views that show its inputs and outputs as ONNX has them."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from lhc_ref.modelfile import InputSpec, ModelFileError, ModelSpec, validate
+from runtime.onnx.builder import Builder
+from runtime.onnx.fold import FOLDS, Constant, fold
+from runtime.onnx.graph import SYMBOLIC_BATCH, Graph, Op, Unsupported, read
+from runtime.onnx.operators import OPERATORS
+from runtime.onnx.values import view
+from runtime.views import View
+
+
+@dataclass(frozen=True, eq=False)
+class Imported:
+    """A model made of an ONNX file, and how its inputs and outputs lie in ONNX, by ONNX's names."""
+
+    spec: ModelSpec
+    inputs: Mapping[str, View]
+    outputs: Mapping[str, View]
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+) -> Imported:
+    """Import an ONNX file.
+
+    Parameters
+    ----------
+    path : of the file; external data are read from its folder
+    shapes : ONNX's shape without the batch, for inputs whose sizes are symbolic
+    constants : arrays for inputs that shall be constants, such as a shape
+
+    Raises
+    ------
+    ModelFileError
+        The file cannot be read, or holds what cannot be run: all such nodes are named, each with its reason.
+    InputError, MissingExtraError
+        A name in `shapes` that is no input; the package onnx is not installed.
+
+    Notes
+    -----
+    Zeros in weights become masks. Batch norms and constants by channel go into the weights before them, rounded to
+    float32 once. Cost: O(weights).
+    """
+    graph = read(path, constants or {})
+    return convert(graph, str(path), shapes or {})
+
+
+def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> Imported:
+    """The model of a graph; raises ModelFileError naming everything that cannot be run."""
+    problems = [*graph.problems, *_unknown(graph), *_wrong_names(graph)]
+    readers = Counter(name for op in graph.ops for name in op.inputs)
+    readers.update(graph.outputs)
+    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0]]
+    builder = Builder(readers, (sizes[0], sizes[0]) if sizes else SYMBOLIC_BATCH)
+    builder.values.update({name: Constant.of(array) for name, array in graph.constants.items()})
+    inputs = [_input(builder, name, dims, shapes, problems) for name, dims in graph.inputs.items()]
+    for op in graph.ops:
+        _walk(builder, op, problems)
+    if not problems:
+        try:
+            spec, outputs = builder.finish([entry for entry in inputs if entry is not None], graph.outputs)
+        except Unsupported as error:
+            problems.append(str(error))
+    if problems:
+        raise ModelFileError(
+            f"{path}: expected a graph that can be run, got {len(problems)} "
+            f"{'thing' if len(problems) == 1 else 'things'} that cannot: {'; '.join(problems)}. "
+            "Export the net without them, see docs/onnx.md."
+        )
+    views = {name: view(builder.inputs[name]) for name in graph.inputs}
+    try:
+        checked = validate(spec)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error}") from None
+    read_inputs = {entry.name for entry in checked.inputs}
+    return Imported(checked, {name: found for name, found in views.items() if found.value in read_inputs}, outputs)
+
+
+def _unknown(graph: Graph) -> list[str]:
+    """Operators that no version of a file could make run here."""
+    return [
+        f"node {op.name!r} ({op.kind}): no such operator here"
+        for op in graph.ops
+        if op.kind not in OPERATORS and op.kind not in FOLDS
+    ]
+
+
+def _wrong_names(graph: Graph) -> list[str]:
+    """Values that are read before any node makes them, or made twice."""
+    made = {"", *graph.inputs, *graph.constants}
+    found = []
+    for op in graph.ops:
+        found += [
+            f"node {op.name!r} ({op.kind}): reads {name!r}, made by none before it"
+            for name in op.inputs
+            if name not in made
+        ]
+        found += [f"node {op.name!r} ({op.kind}): makes {name!r} again" for name in op.outputs if name and name in made]
+        made.update(op.outputs)
+    return found + [f"output {name!r}: made by no node" for name in graph.outputs if name not in made]
+
+
+def _input(
+    builder: Builder,
+    name: str,
+    dims: tuple[int | None, ...],
+    shapes: Mapping[str, tuple[int, ...]],
+    problems: list[str],
+) -> InputSpec | None:
+    sizes = (None, *shapes[name]) if name in shapes else dims
+    rest = sizes[1:]
+    if any(size is None for size in rest) or (name in shapes and not _agree(dims[1:], shapes[name])):
+        known = ", ".join("?" if size is None else str(size) for size in dims[1:])
+        problems.append(f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}")
+        return None
+    try:
+        spec = builder.add_input(name, (builder.batch[0], *(size for size in rest if size is not None)))
+    except Unsupported as error:
+        problems.append(f"input {name!r}: {error}")
+        return None
+    return spec
+
+
+def _agree(dims: tuple[int | None, ...], given: tuple[int, ...]) -> bool:
+    return len(dims) == len(given) and all(size in (None, other) for size, other in zip(dims, given, strict=True))
+
+
+def _walk(builder: Builder, op: Op, problems: list[str]) -> None:
+    """One operator: folded where all it reads is constant, else as its row says. What cannot be run is noted."""
+    if any(name and name not in builder.values for name in op.inputs):
+        return  # it reads what an operator makes that cannot be run: that one is named
+    read_values = [builder.take(name) for name in op.inputs]
+    constants = [x for x in read_values if x is None or isinstance(x, Constant)]
+    try:
+        if len(constants) == len(read_values) and op.kind in FOLDS:
+            builder.values[op.outputs[0]] = fold(op, constants)
+        elif op.kind in OPERATORS:
+            OPERATORS[op.kind](builder, op)
+        elif op.kind in FOLDS:
+            raise Unsupported("data where only constants can be computed with")
+    except Unsupported as error:
+        problems.append(f"node {op.name!r} ({op.kind}): {error}")
