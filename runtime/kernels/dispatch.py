@@ -2,7 +2,7 @@
 
 from runtime.kernels import other, tiles
 from runtime.kernels.conv import conv, conv_scattered
-from runtime.kernels.options import kernel
+from runtime.kernels.options import entry_kernel, kernel
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 
@@ -46,7 +46,7 @@ def run_convolution(step, task, base, arena, weights, index):
         conv(DEPTHWISE, C1, C1_SIZES, step, task, base, arena, weights, index)
 
 
-@kernel
+@entry_kernel
 def run_task(step, task, base, first, count, arena, weights, index):
     """One task of any step, for the image group whose arena begins at `base` and which holds images
     first..first+count-1.

@@ -11,13 +11,13 @@ import numpy as np
 
 from runtime.kernels.atomic import fetch_add, load_acquire, pause, yield_core
 from runtime.kernels.indirect import call_task
-from runtime.kernels.options import kernel, parallel_kernel
+from runtime.kernels.options import entry_kernel, parallel_kernel
 
 SPINS = 2000  # pauses before a waiting thread offers its core: some tens of microseconds
 COUNTER_STRIDE = 16  # int64 values: two cache lines apart
 
 
-@kernel
+@entry_kernel
 def work_together(
     worker, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters
 ):
@@ -55,7 +55,7 @@ def work_together(
                 yield_core()
 
 
-@kernel
+@entry_kernel
 def work_alone(worker, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters):
     """One worker's part of a run in which each worker takes whole image groups through all steps."""
     base = first_base + worker * arena_size

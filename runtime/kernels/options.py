@@ -1,12 +1,50 @@
-"""The one place where compiler options are set.
+"""The one place where compiler options are set, and where compiled code is kept.
 
 ``contract`` lets a product and a sum become one fused multiply-add; nothing else is relaxed, so NaN and infinity behave
 as IEEE says.
 """
 
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
 from numba import njit
 
-OPTIONS = {"nogil": True, "cache": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 kernel = njit(**OPTIONS)
-parallel_kernel = njit(**OPTIONS, parallel=True)
+
+
+def source_stamp(folder: Path = Path(__file__).parent) -> str:
+    """A hash of every kernel's source."""
+    return sha256(b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))).hexdigest()
+
+
+SOURCES = source_stamp()
+
+
+def _kept(function: Callable, **options: Any) -> Any:
+    """A kernel whose compiled code is kept on disk, where there is a place for it, for exactly these sources.
+
+    Numba compares the function's own file alone: after a change in a file that it calls into, the old code would run.
+    Only what Python calls is kept: the kernels inside are part of its code.
+    """
+    try:
+        dispatcher = njit(function, cache=True, **OPTIONS, **options)
+    except RuntimeError:  # no folder can be written
+        return njit(function, **OPTIONS, **options)
+    kept_in = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if kept_in is not None:
+        kept_in._source_stamp = SOURCES
+    return dispatcher
+
+
+def entry_kernel(function: Callable) -> Any:
+    """A kernel that Python calls; its compiled code is kept on disk."""
+    return _kept(function)
+
+
+def parallel_kernel(function: Callable) -> Any:
+    """An `entry_kernel` with parallel regions."""
+    return _kept(function, parallel=True)

@@ -89,7 +89,7 @@ def program(request):
 
     def compiled(function):
         if function not in compiled_programs:
-            compiled_programs[function] = numba.njit(**{**OPTIONS, "cache": False})(function)
+            compiled_programs[function] = numba.njit(**OPTIONS)(function)
         return compiled_programs[function]
 
     return twin if request.param == "twin" else compiled
@@ -256,7 +256,7 @@ def tile_code(entry, pixels):
     else:
         markers = TILE_KINDS[entry.kernel], marker(pixels), marker(entry.tile.outputs)
         tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 7)
-    fresh = numba.njit(**{**OPTIONS, "cache": False})(tile.py_func)
+    fresh = numba.njit(**OPTIONS)(tile.py_func)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)
 
@@ -309,9 +309,7 @@ def test_a_product_and_a_sum_are_rounded_once():
     one = marker(1)
     x = np.full(LANES, 1 + 2.0**-12, np.float32)
     out = np.full(OUT_AT + LANES, -1 - 2.0**-11, np.float32)
-    numba.njit(**{**OPTIONS, "cache": False})(multiply)(
-        IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, out
-    )
+    numba.njit(**OPTIONS)(multiply)(IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, out)
     assert_identical(out[OUT_AT:], np.full(LANES, 2.0**-24, np.float32))
 
 
