@@ -4,6 +4,10 @@ from tests.meta.mutants import Mutant
 
 CONTRACT = ("tests/test_contract.py",)
 SMALL = ("tests/runtime/test_survivors.py",)
+SPEC = ("tests/runtime/test_spec.py",)
+PACK = ("tests/runtime/test_pack.py",)
+BUFFERS = ("tests/runtime/test_buffers.py",)
+VECTOR = ("tests/runtime/test_vector.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
 
 RUNTIME = (
@@ -11,38 +15,38 @@ RUNTIME = (
     Mutant(
         "runtime-same-puts-odd-pixel-first", "runtime/spec.py",
         "max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i]) // 2",
-        "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", CONTRACT,
+        "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", SPEC,
     ),
     Mutant(
         "runtime-relu-before-the-sum-instead-of-after", "runtime/spec.py",
         'second.op == "add" and first.op == "conv2d" and plain and first.other is None',
-        'second.op == "add" and first.op == "conv2d" and first.other is None', SMALL,
+        'second.op == "add" and first.op == "conv2d" and first.other is None', SPEC,
     ),
     Mutant(
         "runtime-fuses-away-what-others-read", "runtime/spec.py",
-        "readers.get(first.output) != 1", "readers.get(first.output) == 0", CONTRACT,
+        "readers.get(first.output) != 1", "readers.get(first.output) == 0", SPEC,
     ),
     Mutant(
         "runtime-fuses-away-outputs", "runtime/spec.py",
-        "dict.fromkeys(outputs, 2)", "dict[str, int]()", CONTRACT,
+        "dict.fromkeys(outputs, 2)", "dict[str, int]()", SPEC,
     ),
     Mutant(
         "runtime-sums-with-what-comes-later", "runtime/spec.py",
-        "other in made_before and other != first.output", "other != first.output", SMALL,
+        "other in made_before and other != first.output", "other != first.output", SPEC,
     ),
     Mutant(
         "runtime-flattens-in-channel-order", "runtime/spec.py",
-        "second.kernel.reshape(h, w, c, -1)", "second.kernel.reshape(c, h, w, -1).transpose(1, 2, 0, 3)", CONTRACT,
+        "second.kernel.reshape(h, w, c, -1)", "second.kernel.reshape(c, h, w, -1).transpose(1, 2, 0, 3)", SPEC,
     ),
     Mutant(
         "runtime-forgets-the-first-limit", "runtime/spec.py",
-        "max(first.low, second.low)", "first.low", CONTRACT, within="_fuse_after",
+        "max(first.low, second.low)", "first.low", SPEC, within="_fuse_after",
     ),
     # --- Packing -----------------------------------------------------------------------------------------------------
     Mutant(
         "pack-keeps-rows-that-all-outputs-keep", "runtime/topology.py",
         "padded.reshape(kh, kw, c_in, tiles, tile_channels).any(axis=-1)",
-        "padded.reshape(kh, kw, c_in, tiles, tile_channels).all(axis=-1)", CONTRACT, quick=True,
+        "padded.reshape(kh, kw, c_in, tiles, tile_channels).all(axis=-1)", PACK, quick=True,
     ),
     Mutant(
         "pack-groups-read-the-first-groups-inputs", "runtime/topology.py",
@@ -74,25 +78,46 @@ RUNTIME = (
     Mutant(
         "pack-last-tap-dropped-at-the-edge", "runtime/pack.py",
         "np.clip(-((first - size) // dilation), 0, taps)",
-        "np.clip(-((first - size + 1) // dilation), 0, taps)", CONTRACT,
+        "np.clip(-((first - size + 1) // dilation), 0, taps)", PACK,
     ),
     Mutant(
         "pack-depthwise-shifts-channels", "runtime/pack.py",
         "kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]",
-        "kernel.reshape(taps, c, c)[:, np.arange(c) - 1, np.arange(c) - 1]", CONTRACT,
+        "kernel.reshape(taps, c, c)[:, np.arange(c) - 1, np.arange(c) - 1]", PACK,
     ),
     Mutant(
         "pack-ranges-unchecked", "runtime/pack.py",
-        "prove(packed, layer, layout, tile_channels)", "pass", ("tests/runtime/test_pack.py",),
+        "prove(packed, layer, layout, tile_channels)", "pass", SMALL,
+    ),
+    Mutant(
+        "pack-depthwise-ranges-unchecked", "runtime/pack.py",
+        "prove(packed, layer, layout, step, depthwise=True)", "pass", SMALL,
+    ),
+    Mutant(
+        "pack-proof-of-one-end-alone", "runtime/pack.py",
+        "reads_low.min() < 0 or reads_high.max() > layout.size(layer.shape)", "reads_low.min() < 0", PACK,
+    ),
+    Mutant(
+        "pack-proof-forgets-the-lanes", "runtime/pack.py",
+        "tile_channels if depthwise else layout.lanes", "1", PACK,
+    ),
+    Mutant(
+        "pack-proof-of-the-first-position-alone", "runtime/pack.py",
+        "low[k], high[k] = runs.min(), runs.max()", "low[k], high[k] = runs.min(), runs.min()", PACK,
     ),
     # --- Planning ----------------------------------------------------------------------------------------------------
     Mutant(
         "plan-frees-a-value-one-step-early", "runtime/plan.py",
-        "last[name] = n + 1", "last[name] = n", CONTRACT,
+        "last[name] = n + 1", "last[name] = n", BUFFERS,
     ),
     Mutant(
         "plan-frees-outputs-early", "runtime/plan.py",
-        "last.update({name: len(layers) + 1 for name in spec.outputs})", "pass", CONTRACT,
+        "last.update({name: len(layers) + 1 for name in spec.outputs})", "pass", BUFFERS,
+    ),
+    Mutant(
+        "buffers-shared-at-the-step-that-reads", "runtime/buffers.py",
+        "other.first <= item.last and item.first <= other.last and at < end",
+        "other.first < item.last and item.first < other.last and at < end", BUFFERS,
     ),
     Mutant(
         "plan-swaps-strides", "runtime/plan.py",
@@ -143,12 +168,12 @@ RUNTIME = (
     ),
     Mutant(
         "twin-maximum-ignores-nan", "runtime/kernels/vector.py",
-        "np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b))", "np.fmax(a, b)", SMALL,
+        "np.where(a > b, a, np.where(b == b, np.where(a == a, b, a), b))", "np.fmax(a, b)", VECTOR,
     ),
     Mutant(
         "twin-clamp-turns-nan-into-a-limit", "runtime/kernels/vector.py",
         "np.where(v < low, np.float32(low), np.where(v > high, np.float32(high), v))", "np.fmin(np.fmax(v, low), high)",
-        SMALL,
+        VECTOR,
     ),
     # --- What the compiler is told ------------------------------------------------------------------------------------
     Mutant(

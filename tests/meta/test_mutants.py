@@ -10,11 +10,12 @@ import pytest
 
 from tests.meta.faults_modelfile import MODELFILE
 from tests.meta.faults_operators import OPERATORS
+from tests.meta.faults_related import RELATED
 from tests.meta.faults_runtime import RUNTIME
 from tests.meta.faults_training import TRAINING
 from tests.meta.mutants import ROOT, Mutant, mutate
 
-MUTANTS = OPERATORS + TRAINING + MODELFILE + RUNTIME
+MUTANTS = OPERATORS + RELATED + TRAINING + MODELFILE + RUNTIME
 SOURCES = ("lhc_ref", "runtime", "tests")
 PASSED, FAILED = 0, 1  # exit codes of pytest; anything else is an error in the run itself
 

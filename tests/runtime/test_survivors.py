@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from runtime import pack
 from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.model import Model
 from tests.runtime.nets import GuardedModel, definition, net
@@ -65,6 +66,17 @@ def test_what_lies_between_can_be_an_output_too():
     want, got = definition(spec, {"x": x}), Model(spec).run(x)
     for name in ("a", "y"):
         assert_exact(got[name], want[name], dtype=np.float32)
+
+
+@pytest.mark.parametrize("groups", [1, 4], ids=["rows", "depthwise"])
+def test_packing_proves_its_ranges(groups, monkeypatch):
+    """Offsets one image too far are noticed before any kernel runs."""
+    kernel = numbers(7, "kernel", (3, 3, 4 // groups, 4))
+    spec = net({"x": (3, 4, 4)}, ["y"], ("conv2d", "y", ["x"], {"groups": groups}, {"kernel": kernel}))
+    offsets = pack.row_offsets
+    monkeypatch.setattr(pack, "row_offsets", lambda layer, layout: offsets(layer, layout) + layout.size(layer.shape))
+    with pytest.raises(pack.PlanError, match="expected reads within"):
+        GuardedModel(spec, CHANNELS).run(numbers(7, "x", (1, 3, 4, 4)))
 
 
 WITH_NAN = {
