@@ -259,7 +259,7 @@ def group_size(mask: np.ndarray, axis: int) -> int:
     neighbours differ.
     """
     along = np.moveaxis(mask, axis, 0)
-    differ = (along[1:] != along[:-1]).reshape(len(along) - 1, -1).any(axis=1)
+    differ = (along[1:] != along[:-1]).any(axis=(1, 2, 3))
     places = np.flatnonzero(differ) + 1
     size = int(np.gcd.reduce(places)) if places.size else len(along)
     return size if size <= LARGEST_GROUP else 1

@@ -35,9 +35,11 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph of the default domain; `inputs` by name with sizes, None where a size is symbolic."""
+    """A graph of the default domain; `inputs` by name with sizes, None where a size is symbolic, or where an input is
+    no float32 array of known rank.
+    """
 
-    inputs: Mapping[str, tuple[int | None, ...]]
+    inputs: Mapping[str, tuple[int | None, ...] | None]
     outputs: tuple[str, ...]
     ops: tuple[Op, ...]
     constants: Mapping[str, np.ndarray]
@@ -93,13 +95,13 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
         raise ModelFileError(f"{path}: {error}") from None
     except Exception as error:  # Why all: a tensor whose bytes do not fit its shape fails in NumPy or in onnx
         raise ModelFileError(f"{path}: expected tensors that fit, got '{_line(error)}'. Export it again.") from error
-    inputs = {}
+    inputs: dict[str, tuple[int | None, ...] | None] = {}
     for item in graph.input:
         if item.name in known:
             continue
         kind = item.type.tensor_type
         if kind.elem_type != onnx.TensorProto.FLOAT or not kind.HasField("shape"):
-            problems.append(f"input {item.name!r}: expected float32 of known rank")
+            inputs[item.name] = None
             continue
         inputs[item.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
     outputs = tuple(item.name for item in graph.output)

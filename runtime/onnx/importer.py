@@ -113,10 +113,13 @@ def _wrong_names(graph: Graph) -> list[str]:
 def _input(
     builder: Builder,
     name: str,
-    dims: tuple[int | None, ...],
+    dims: tuple[int | None, ...] | None,
     shapes: Mapping[str, tuple[int, ...]],
     problems: list[str],
 ) -> InputSpec | None:
+    if dims is None:
+        problems.append(f"input {name!r}: expected float32 of known rank, or a constant in its place")
+        return None
     sizes = (None, *shapes[name]) if name in shapes else dims
     rest = sizes[1:]
     if any(size is None for size in rest) or (name in shapes and not _agree(dims[1:], shapes[name])):

@@ -1,0 +1,46 @@
+"""Small ONNX models for tests, and what they compute by the ONNX package's own reference."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+OPSET = 17
+
+
+def whole(seed, *shape):
+    """f32 whole numbers from -3 to 3: sums and products of a few layers are exact in float32."""
+    return np.random.default_rng(seed).integers(-3, 4, shape).astype(np.float32)
+
+
+def normal(seed, *shape):
+    """f32 normal numbers."""
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def node(kind, inputs, outputs, **attrs):
+    """A NodeProto; `inputs` and `outputs` are names divided by spaces, `_` for one that is left out."""
+    names = [["" if name == "_" else name for name in text.split()] for text in (inputs, outputs)]
+    return helper.make_node(kind, *names, **attrs)
+
+
+def graph(nodes, inputs, outputs, constants=None, opset=OPSET):
+    """A ModelProto; `inputs` {name: shape}, `outputs` names divided by spaces, `constants` {name: array}."""
+    tensors = [numpy_helper.from_array(np.asarray(array), name) for name, array in (constants or {}).items()]
+    given = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()]
+    made = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs.split()]
+    body = helper.make_graph(nodes, "net", given, made, tensors)
+    return helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+def save(tmp_path, model, name="net.onnx"):
+    """Write the model; gives the path."""
+    path = tmp_path / name
+    onnx.save(model, path)
+    return path
+
+
+def reference(model, inputs):
+    """What the ONNX package's reference computes: arrays by output name."""
+    made = ReferenceEvaluator(model).run(None, inputs)
+    return dict(zip([item.name for item in model.graph.output], made, strict=True))

@@ -1,0 +1,357 @@
+"""ONNX files as models: each operator against the ONNX package's own reference, exactly, on whole numbers."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+import runtime
+from lhc_ref.errors import InputError, ModelFileError
+from lhc_ref.evaluate import evaluate_with_bounds
+from lhc_ref.modelfile import MaskedKernel
+from runtime.onnx import builder, importer
+from tests.tolerances import assert_exact, assert_identical, assert_within
+
+onnx = pytest.importorskip("onnx")
+from tests.runtime.onnx_nets import graph, node, normal, reference, save, whole  # noqa: E402  # they import onnx
+
+POWERS = np.array([0.5, 1, 2, 4, 1, 0.25], np.float32)  # scales that round nothing
+
+
+def images(*nodes, size=(6, 7, 5), opset=17, **constants):
+    """x (n, c, h, w) -> nodes -> y."""
+    return graph(nodes, {"x": ["N", *size]}, "y", constants, opset)
+
+
+def conv_case(weights, size=(6, 7, 5), opset=17, bias=True, **attrs):
+    constants = {"w": whole(1, *weights)} | ({"b": whole(2, weights[0])} if bias else {})
+    return images(node("Conv", "x w b" if bias else "x w", "y", **attrs), size=size, opset=opset, **constants)
+
+
+def norm(names="x s b m v", output="y", **attrs):
+    return node("BatchNormalization", names, output, epsilon=0.0, **attrs)
+
+
+NORM = {"s": POWERS, "b": whole(3, 6), "m": whole(4, 6), "v": np.array([1, 4, 1, 16, 1, 4], np.float32)}
+INTS = {
+    name: np.array(value, np.int64)
+    for name, value in {
+        "flat": [0, -1],
+        "keep": [0, 6, -1, 5],
+        "axes": [2, 3],
+        "two": [2],
+        "first": [0],
+        "one": [1],
+        "minus": [-1],
+        "pads": [0, 0, 1, 2, 0, 0, 0, 1],
+    }.items()
+}
+
+
+CASES = {
+    "conv": conv_case((4, 6, 3, 3), pads=[1, 1, 1, 1]),
+    "conv, pads that differ": conv_case((4, 6, 3, 2), pads=[0, 1, 2, 0], strides=[2, 1]),
+    "conv, groups and dilation": conv_case((4, 3, 3, 3), group=2, dilations=[2, 1], pads=[2, 1, 2, 1], bias=False),
+    "conv, depthwise": conv_case((6, 1, 3, 3), group=6, auto_pad="SAME_UPPER"),
+    "conv, auto_pad lower": conv_case((4, 6, 2, 4), auto_pad="SAME_LOWER", strides=[2, 2]),
+    "conv, auto_pad valid": conv_case((4, 6, 2, 4), auto_pad="VALID"),
+    "conv of rows": conv_case((4, 6, 3), size=(6, 9), pads=[1, 0], strides=[2]),
+    "conv of rows, dilated": conv_case((4, 6, 3), size=(6, 9), auto_pad="SAME_UPPER", dilations=[2]),
+    "conv, opset 9": conv_case((4, 6, 3, 3), pads=[1, 1, 1, 1], opset=9),
+    "conv, batch norm": images(node("Conv", "x w", "c"), norm("c s b m v"), w=whole(1, 6, 6, 3, 3), **NORM),
+    "conv, batch norm, read twice": images(
+        node("Conv", "x w", "c"), norm("c s b m v", "n"), node("Add", "c n", "y"), w=whole(1, 6, 6, 3, 3), **NORM
+    ),
+    "batch norm alone": images(norm(), **NORM),
+    "batch norm of an input's copy": images(node("Identity", "x", "i"), norm("i s b m v"), **NORM),
+    "relu": images(node("Relu", "x", "y")),
+    "relu by clip": images(node("Clip", "x low", "y"), low=np.zeros((), np.float32)),
+    "relu by clip, opset 9": images(node("Clip", "x", "y", min=0.0), opset=9),
+    "max pool": images(node("MaxPool", "x", "y", kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])),
+    "max pool, ceil": images(node("MaxPool", "x", "y", kernel_shape=[2, 2], strides=[2, 2], ceil_mode=1)),
+    "max pool of rows": images(node("MaxPool", "x", "y", kernel_shape=[2], strides=[2]), size=(6, 9)),
+    "average pool": images(node("AveragePool", "x", "y", kernel_shape=[2, 4], strides=[2, 2])),
+    "average pool, padded": images(node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 0, 0])),
+    "average pool, padding counts": images(
+        node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=1)
+    ),
+    "global pools": images(
+        node("GlobalAveragePool", "x", "a"), node("GlobalMaxPool", "x", "m"), node("Add", "a m", "y"), size=(6, 4, 2)
+    ),
+    "mean": images(node("ReduceMean", "x", "y", axes=[2, 3], keepdims=0), size=(6, 4, 2)),
+    "mean over rows": images(node("ReduceMean", "x", "y", axes=[-2]), size=(6, 4, 3)),
+    "mean, opset 18": images(node("ReduceMean", "x axes", "y"), size=(6, 2, 4), opset=18, axes=INTS["axes"]),
+    "add": images(node("Relu", "x", "r"), node("Add", "x r", "y")),
+    "add a constant": images(
+        node("Conv", "x w", "c"), node("Add", "c b", "y"), w=whole(1, 4, 6, 1, 1), b=whole(2, 4, 1, 1)
+    ),
+    "add a number": images(node("Add", "b x", "y"), b=np.float32(3)),
+    "flatten": images(node("Flatten", "x", "y")),
+    "flatten, dense": images(
+        node("Flatten", "x", "f"), node("Gemm", "f w b", "y", transB=1), w=whole(1, 4, 210), b=whole(2, 4)
+    ),
+    "flatten, relu, dense": images(
+        node("Flatten", "x", "f"),
+        node("Relu", "f", "r"),
+        node("MatMul", "r w", "d"),
+        node("Add", "d b", "y"),
+        w=whole(1, 210, 4),
+        b=whole(2, 1, 4),
+    ),
+    "transpose, flatten, dense": images(
+        node("Transpose", "x", "t", perm=[0, 2, 3, 1]),
+        node("Reshape", "t flat", "f"),
+        node("MatMul", "f w", "y"),
+        w=whole(1, 210, 4),
+        flat=INTS["flat"],
+    ),
+    "transpose": images(node("Transpose", "x", "y", perm=[0, 3, 1, 2])),
+    "dense by channel": images(
+        node("Transpose", "x", "t", perm=[0, 2, 3, 1]), node("MatMul", "t w", "y"), w=whole(1, 6, 4)
+    ),
+    "gemm": graph(
+        [node("Gemm", "x w b", "y", alpha=2.0, beta=0.5)], {"x": ["N", 6]}, "y", {"w": whole(1, 6, 4), "b": whole(2, 4)}
+    ),
+    "gemm, one bias": graph([node("Gemm", "x w b", "y")], {"x": [3, 6]}, "y", {"w": whole(1, 6, 4), "b": whole(2, 1)}),
+    "squeeze": images(
+        node("GlobalMaxPool", "x", "g"),
+        node("Squeeze", "g axes", "s"),
+        node("MatMul", "s w", "y"),
+        axes=INTS["axes"],
+        w=whole(1, 6, 4),
+    ),
+    "rows as images": images(
+        node("Unsqueeze", "x two", "u"),
+        node("Conv", "u w", "c"),
+        node("Squeeze", "c two", "y"),
+        size=(6, 9),
+        two=INTS["two"],
+        w=whole(1, 4, 6, 1, 3),
+    ),
+    "reshape to itself": images(node("Reshape", "x keep", "y"), keep=INTS["keep"]),
+    "a shape computed": images(
+        node("Shape", "x", "s"),
+        node("Gather", "s first", "n"),
+        node("Concat", "n minus", "t", axis=0),
+        node("Reshape", "x t", "f"),
+        node("Gemm", "f w", "y"),
+        first=INTS["first"],
+        minus=INTS["minus"],
+        w=whole(1, 210, 4),
+    ),
+    "pad, conv": images(
+        node("Pad", "x pads", "p"),
+        node("Conv", "p w", "y", pads=[1, 0, 0, 0]),
+        pads=INTS["pads"],
+        w=whole(1, 4, 6, 3, 3),
+    ),
+    "dropout": images(node("Relu", "x", "r"), node("Dropout", "r", "y")),
+    "the input itself": images(node("Identity", "x", "y")),
+    "weights through identity": images(node("Identity", "w", "v"), node("Conv", "x v", "y"), w=whole(1, 4, 6, 1, 1)),
+}
+
+
+def batch_of(model, n=3, make=whole):
+    """An array for each input of a model."""
+    dims = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in model.graph.input}
+    return {name: make(9, n, *shape[1:]) for name, shape in dims.items()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_operators_are_exact(name, tmp_path):
+    model = CASES[name]
+    x = batch_of(model)
+    want = reference(model, x)["y"]
+    assert_exact(runtime.load(save(tmp_path, model)).run(x), want.astype(np.float32))
+
+
+def test_softmax_is_within_its_bound(tmp_path):
+    model = graph([node("MatMul", "x w", "d"), node("Softmax", "d", "y")], {"x": ["N", 6]}, "y", {"w": normal(1, 6, 4)})
+    loaded, x = runtime.load(save(tmp_path, model)), batch_of(model, make=normal)
+    value, bound = evaluate_with_bounds(loaded.spec, x)["y"]
+    assert_within(loaded.run(x), value, bound, np.float32)
+    assert_within(reference(model, x)["y"], value, bound, np.float32)
+
+
+# --- What becomes of weights ------------------------------------------------------------------------------------------
+
+
+def kernels(path):
+    return [node.tensors["kernel"] for node in runtime.load(path).spec.nodes if "kernel" in node.tensors]
+
+
+@pytest.mark.parametrize(
+    ("groups", "found"), [((4, 2), (4, 2)), ((3, 5), (3, 5)), ((1, 1), (1, 1)), ((12, 10), (12, 10))]
+)
+def test_zeros_become_the_coarsest_mask(groups, found, tmp_path):
+    gi, go = groups
+    rng = np.random.default_rng(0)
+    mask = rng.random((3, 3, -(-12 // gi), -(-10 // go))) < 0.4
+    mask[0, 0, 0, 0], mask[-1, -1, -1, -1] = True, False
+    kept = np.repeat(np.repeat(mask, gi, 2), go, 3)[:, :, :12, :10].transpose(3, 2, 0, 1)
+    weights = np.where(kept, normal(1, 10, 12, 3, 3), 0).astype(np.float32)
+    path = save(tmp_path, images(node("Conv", "x w", "y"), size=(12, 5, 5), w=weights))
+    (kernel,) = kernels(path)
+    assert isinstance(kernel, MaskedKernel)
+    assert (kernel.group_in, kernel.group_out) == found
+    assert_identical(kernel.dense(), weights.transpose(2, 3, 1, 0))
+
+
+def test_group_sizes_may_leave_a_short_last_group():
+    mask = np.array([1, 1, 1, 0, 0, 0, 1, 1], bool).reshape(1, 1, 1, 8)
+    assert builder.group_size(mask, 3) == 3
+    assert builder.group_size(mask[..., :3], 3) == 3
+    assert builder.group_size(mask[..., 1:], 3) == 1
+
+
+def test_a_layer_without_zeros_stays_dense(tmp_path):
+    (kernel,) = kernels(save(tmp_path, images(node("Conv", "x w", "y"), w=1 + np.abs(whole(1, 4, 6, 3, 3)))))
+    assert isinstance(kernel, np.ndarray)
+
+
+def test_a_mean_that_is_flattened_is_one_operator(tmp_path):
+    nodes = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f"), node("Gemm", "f w", "y")]
+    spec = runtime.load(save(tmp_path, images(*nodes, w=whole(1, 6, 4)))).spec
+    assert [made.op for made in spec.nodes] == ["global_average_pool", "dense"]
+
+
+# --- Files ------------------------------------------------------------------------------------------------------------
+
+
+def test_external_data(tmp_path):
+    model = CASES["conv"]
+    copy = onnx.ModelProto.FromString(model.SerializeToString())  # saving changes what is saved
+    onnx.save(copy, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
+    assert (tmp_path / "net.data").exists()
+    x = batch_of(model)
+    assert_exact(runtime.load(tmp_path / "net.onnx").run(x), reference(model, x)["y"])
+
+
+@pytest.mark.parametrize("one_index", [True, False])
+def test_sparse_initializers(one_index, tmp_path):
+    weights = np.where(np.random.default_rng(0).random((4, 6, 3, 3)) < 0.2, whole(1, 4, 6, 3, 3), 0).astype(np.float32)
+    dense = images(node("Conv", "x w", "y"), w=weights)
+    at = np.flatnonzero(weights) if one_index else np.argwhere(weights)
+    sparse = onnx.helper.make_sparse_tensor(
+        onnx.numpy_helper.from_array(weights[weights != 0], "w"), onnx.numpy_helper.from_array(at), list(weights.shape)
+    )
+    model = images(node("Conv", "x w", "y"))
+    model.graph.sparse_initializer.append(sparse)
+    x = batch_of(dense)
+    assert_exact(runtime.load(save(tmp_path, model)).run(x), reference(dense, x)["y"])
+
+
+def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
+    model = graph([node("Conv", "x w", "y")], {"x": ["N", 6, "H", "W"]}, "y", {"w": whole(1, 4, 6, 3, 3)})
+    path = save(tmp_path, model)
+    with pytest.raises(ModelFileError, match=r"input 'x': sizes \(6, \?, \?\) beside the batch: give them"):
+        runtime.load(path)
+    with pytest.raises(ModelFileError, match="input 'x'"):
+        runtime.load(path, shapes={"x": (5, 7, 5)})
+    x = {"x": whole(9, 2, 6, 7, 5)}
+    assert_exact(runtime.load(path, shapes={"x": (6, 7, 5)}).run(x), reference(model, x)["y"])
+
+
+def test_inputs_may_be_made_constant(tmp_path):
+    model = graph([node("Conv", "x w", "y")], {"x": ["N", 6, 7, 5], "w": [4, 6, 3, 3]}, "y")
+    w, x = whole(1, 4, 6, 3, 3), whole(9, 2, 6, 7, 5)
+    got = runtime.load(save(tmp_path, model), constants={"w": w}).run(x)
+    assert_exact(got, reference(model, {"x": x, "w": w})["y"])
+
+
+# --- Layouts ----------------------------------------------------------------------------------------------------------
+
+
+def test_layout_of_arrays(tmp_path):
+    model = CASES["conv"]
+    path, x = save(tmp_path, model), batch_of(model)["x"]
+    want = reference(model, {"x": x})["y"]
+    nhwc = runtime.load(path, layout="NHWC")
+    assert_exact(nhwc.run(np.ascontiguousarray(x.transpose(0, 2, 3, 1))), want.transpose(0, 2, 3, 1))
+    for layout in (None, "NCHW"):
+        out = np.full_like(want, np.nan)
+        assert runtime.load(path, layout=layout).run(x, out=out) is out
+        assert_exact(out, want)
+    with pytest.raises(InputError, match="layout: expected 'NHWC' or 'NCHW', got 'CHW'"):
+        runtime.load(path, layout="CHW")
+    with pytest.raises(InputError, match=r"input 'x': expected float32\[n, 6, 7, 5\], got float32\[3, 7, 5, 6\]"):
+        runtime.load(path).run(np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+
+
+def test_a_copy_by_pickle_loads_the_same_way(tmp_path):
+    model = graph([node("Relu", "x", "y")], {"x": ["N", 6, "H", "W"]}, "y")
+    loaded = runtime.load(save(tmp_path, model), shapes={"x": (6, 7, 5)})
+    x = whole(9, 2, 6, 7, 5)
+    assert_identical(pickle.loads(pickle.dumps(loaded)).run(x), loaded.run(x))
+
+
+def test_outputs_by_their_names_even_of_one_value(tmp_path):
+    nodes = [node("Relu", "x", "r"), node("Identity", "r", "again"), node("Flatten", "r", "flat")]
+    model = graph(nodes, {"x": ["N", 6, 7, 5]}, "r again flat x")
+    x = batch_of(model)
+    got = runtime.load(save(tmp_path, model)).run(x)
+    want = reference(model, x)
+    assert list(got) == list(want)
+    for name in want:
+        assert_exact(got[name], want[name])
+
+
+# --- Refusals ---------------------------------------------------------------------------------------------------------
+
+REFUSED = {
+    "no such operator here": images(node("Selu", "x", "y")),
+    "dilations": images(node("MaxPool", "x", "y", kernel_shape=[2, 2], dilations=[2, 2])),
+    "indices as a second output": images(node("MaxPool", "x", "y i", kernel_shape=[2, 2])),
+    "weights that the graph computes": graph([node("Conv", "x z", "y")], {"x": [1, 6, 7, 5], "z": [4, 6, 3, 3]}, "y"),
+    "training mode": images(norm(output="y m2 v2", training_mode=1), **NORM),
+    "which is not one number a channel": images(node("Add", "x b", "y"), b=whole(1, 7, 5)),
+    "where only h and w are possible": images(node("ReduceMean", "x", "y", axes=[1])),
+    "which does not keep the batch first": images(node("Reshape", "x s", "y"), s=np.array([-1, 3], np.int64)),
+    "float64, where float32 is needed": images(node("Conv", "x w", "y"), w=np.ones((4, 6, 3, 3))),
+    "that is constant": graph(
+        [node("Relu", "x", "r"), node("Identity", "c", "y")], {"x": [1, 6]}, "r y", {"c": whole(1, 3)}
+    ),
+    "reads 'z', made by none before it": images(node("Relu", "z", "y")),
+    "expected float32 of known rank": graph([node("Relu", "x", "y")], {"x": None}, "y"),
+    "one that fits in the padded input": images(node("Conv", "x w", "y"), w=whole(1, 4, 6, 9, 9)),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_cannot_be_run_is_refused_with_its_reason(reason, tmp_path):
+    with pytest.raises(ModelFileError, match="expected a graph that can be run, got 1 thing that cannot") as caught:
+        runtime.load(save(tmp_path, REFUSED[reason]))
+    assert reason in str(caught.value)
+
+
+def test_everything_that_cannot_be_run_is_named_at_once(tmp_path):
+    nodes = [node("Selu", "x", "a", name="first"), node("Relu", "a", "b"), node("Det", "b", "c", name="second")]
+    with pytest.raises(ModelFileError, match=r"got 2 things .*'first' \(Selu\).*'second' \(Det\)"):
+        runtime.load(save(tmp_path, images(*nodes, node("Relu", "c", "y"))))
+
+
+@pytest.mark.parametrize("data", [b"", b"no protobuf", b"\x08\x09" * 40])
+def test_files_that_are_no_onnx(data, tmp_path):
+    path = tmp_path / "net.onnx"
+    path.write_bytes(data)
+    with pytest.raises(ModelFileError, match=r"net\.onnx: expected "):
+        runtime.load(path)
+
+
+def test_a_path_without_a_file(tmp_path):
+    with pytest.raises(ModelFileError, match="expected a file that can be read"):
+        runtime.load(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("opset", [8, 99])
+def test_opsets_outside_of_what_is_known(opset, tmp_path):
+    model = images(node("Relu", "x", "y"))
+    model.opset_import[0].version = opset
+    with pytest.raises(ModelFileError, match=f"expected opset 9 to 28, got {opset}"):
+        runtime.load(save(tmp_path, model))
+
+
+def test_importing_twice_gives_equal_models(tmp_path):
+    path = save(tmp_path, CASES["conv, batch norm, read twice"])
+    first, second = importer.load(path), importer.load(path)
+    assert [n.name for n in first.spec.nodes] == [n.name for n in second.spec.nodes]
