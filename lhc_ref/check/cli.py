@@ -37,8 +37,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--dtypes", type=_names, default=("float32", "float64"), metavar="A,B", help=f"of {', '.join(FORMATS)}")
     add(
         "--accumulate",
-        choices=sorted(FORMATS),
-        help="format that sums are kept in (float32 for halves, else the dtype)",
+        type=_pairs,
+        default={},
+        metavar="DTYPE=SUMS,..",
+        help="formats that sums are kept in (see docs)",
     )
     add("--algorithm", choices=ALGORITHMS, default="direct", help="of the convolution; fast ones get normwise budgets")
     add("--seed", type=int, default=0, help="another seed, other numbers (0)")
@@ -102,7 +104,8 @@ def act(args: argparse.Namespace) -> int:
     lines = report.read_expected(args.xfail, plan.targets) if args.xfail else {}
     with Target(args.framework, declaration_of(args), args.timeout, (os.getcwd(),)) as target:
         results = runner.run(plan, target)
-        runner.explain(results, target)
+        runner.explain(results)
+        runner.shrink(results, target)
     stale = report.expect(results, lines)
     if args.junit:
         atomic_write_bytes(args.junit, report.junit(results))

@@ -48,6 +48,7 @@ class Precision:
     storage: Format
     accumulate: Format
     algorithm: str = "direct"
+    exact: bool = True  # whether sums of integers are held to be exact; diagnosis, which divides them, does not
 
     @classmethod
     def of(cls, storage: str, accumulate: str | None = None, algorithm: str = "direct") -> "Precision":

@@ -37,6 +37,9 @@ class Steps:
     stride: Callable[[Case], Any] = lambda case: (case.sy, case.sx)
     dilation: Callable[[Case], Any] = lambda case: (case.ry, case.rx)
     read_x: Callable[[Array], Array] = lambda x: x
+    write_dx: Callable[[Array, Array], Array] = lambda dx, x: dx  # the adjoint of read_x
+    read_weight: Callable[[Array], Array] = lambda kernel: kernel  # before it is masked
+    write_dweight: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_weight
     read_kernel: Callable[[Array], Array] = lambda kernel: kernel  # as the forward pass uses it
     write_dkernel: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_kernel
     kernel_of_dx: Callable[[Array], Array] = lambda kernel: kernel
@@ -54,9 +57,9 @@ class Steps:
     collect: Callable[[Array, Case], Array] = lambda dmask, case: _sum_groups(dmask, case)
     enable: Callable[[Array, Array], Array] = lambda m, enabled: mask.apply_enabled(m, enabled)
     enable_vjp: Callable[[Array, Array], Array] = lambda dm, enabled: np.where(enabled, dm, 0.0)
-    dkernel: Callable[[Array, Array, Array], Array] = lambda dmasked, m, enabled: m * dmasked
+    dkernel: Callable[[Array, Array, Array], Array] = lambda dmasked, m, patterns_only: m * dmasked
     dmask: Callable[[Array, Array, Array], Array] = lambda dmasked, kernel, m: kernel * dmasked
-    mask_for_gradients: Callable[[Array, Array], Array] = lambda m, patterns_only: m
+    mask_for_dx: Callable[[Array], Array] = lambda m: m
     hetconv: Callable[[Case], Array] = lambda case: hetconv_mask(case)
     nm: Callable[[Array, Case], Array] = lambda kernel, case: nm_mask(kernel, case)
     decay: Callable[[Array, Array], Array] = lambda kernel, m: SR_STE_DECAY * (1 - m) * kernel
@@ -115,7 +118,7 @@ class _Convolution:
         self.options["groups"] = groups
         if pointwise:
             self.options |= {"padding": "valid", "dilation": (1, 1)}
-        self.integers = case.numbers == "integer" and precision.algorithm == "direct"
+        self.integers = _exact(case, precision)
 
     def forward(self, x: Array, kernel: Array) -> Array:
         read = self.steps.operands
@@ -130,7 +133,7 @@ class _Convolution:
             dkernel = conv.conv2d_dkernel(dy, x, steps.read_kernel(kernel), **self.options)
         except ValueError:
             return np.full(x.shape, np.nan), np.full(kernel.shape, np.nan)
-        return steps.read_x(dx), steps.write_dkernel(dkernel)
+        return steps.write_dx(dx, self.case.arrays["x"]), steps.write_dkernel(dkernel)
 
     def budget(self, which: str, magnitude: Array, norm: Array, terms: int, roundings: int) -> Budget:
         """Elementwise for direct convolution, normwise for fast algorithms."""
@@ -172,7 +175,7 @@ def _finish_y(
     arrays = case.arrays
     if not case.bias:
         return steps.after(y), budgets
-    exact = case.numbers == "integer" and precision.algorithm == "direct"
+    exact = _exact(case, precision)
     magnitude = budgets["y magnitude"][0] + np.abs(arrays["bias"])
     own = sum_budget(magnitude, terms, 2, precision, integers=exact)
     text = (
@@ -193,15 +196,15 @@ def _finish_y(
 Solved = tuple[Arrays, dict[str, Budget]]
 
 
-def _masked_layer(case: Case, precision: Precision, steps: Steps, m: Array, patterns_only: Array) -> Solved:
+def _masked_layer(case: Case, precision: Precision, steps: Steps, m: Array) -> Solved:
     """A convolution with kernel * m: y, mask, dx, the cotangent of the product as "dmasked", and dbias."""
     a, convolution = case.arrays, _Convolution(case, precision, steps)
-    masked = a["kernel"] * m
-    y = convolution.forward(a["x"], masked)
-    budgets = convolution.budgets(a["dy"], a["x"], a["kernel"] * (m != 0))
+    kernel = steps.read_weight(a["kernel"])
+    y = convolution.forward(a["x"], kernel * m)
+    budgets = convolution.budgets(a["dy"], a["x"], kernel * m)
     y, budgets = _finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
     dy = steps.after_vjp(a["dy"], y)
-    dx, dmasked = convolution.backward(dy, a["x"], a["kernel"] * steps.mask_for_gradients(m, patterns_only))
+    dx, dmasked = convolution.backward(dy, a["x"], kernel * steps.mask_for_dx(m))
     tensors = {"y": y, "mask": m, "dx": dx, "dmasked": dmasked}
     if case.bias:
         tensors["dbias"] = steps.dbias(dy, a["bias"])
@@ -218,10 +221,10 @@ def _lhc(case: Case, precision: Precision, steps: Steps) -> Solved:
         patterns = np.tensordot(table, steps.one_hot(scores), axes=(0, 0))
     expanded = steps.expand(patterns, case)
     m = steps.enable(expanded, enabled)
-    tensors, budgets = _masked_layer(case, precision, steps, m, expanded)
+    tensors, budgets = _masked_layer(case, precision, steps, m)
     dmasked = tensors.pop("dmasked")
-    tensors["dkernel"] = steps.dkernel(dmasked, m, enabled)
-    tensors["dscores"] = _dscores(steps.dmask(dmasked, a["kernel"], m), case, steps, table)
+    tensors["dkernel"] = steps.write_dweight(steps.dkernel(dmasked, m, expanded))
+    tensors["dscores"] = _dscores(steps.dmask(dmasked, steps.read_weight(a["kernel"]), m), case, steps, table)
     magnitude = budgets["magnitude"][0] * np.abs(a["kernel"])
     budgets["dscores"] = _dscores_budget(magnitude, case, precision)
     return tensors, budgets
@@ -249,7 +252,7 @@ def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budge
         collected, taps, roundings = np.tensordot(mask.PATTERNS.astype(float), collected, axes=((1, 2), (0, 1))), 9, 8
     n, oh, ow, _ = case.arrays["dy"].shape
     terms = n * oh * ow + taps * min(case.gi, case.ci) * min(case.go, case.co)
-    integers = np.array(slope == 1) & (case.numbers == "integer") & (precision.algorithm == "direct")
+    integers = np.array(slope == 1) & _exact(case, precision)
     text = (
         f"(gamma_{terms}({precision.accumulate.name}) + gamma_{roundings}({precision.storage.name})) * slope * sum over "
         f"the group of |kernel| * |dmasked|; 0 for integers where the slope is 1"
@@ -266,8 +269,8 @@ def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budge
 
 def _given_mask(case: Case, precision: Precision, steps: Steps) -> Solved:
     m = case.arrays["mask"] if case.level == "masked" else steps.hetconv(case)
-    tensors, budgets = _masked_layer(case, precision, steps, m, m)
-    tensors["dkernel"] = steps.dkernel(tensors.pop("dmasked"), m, np.ones(case.co, bool))
+    tensors, budgets = _masked_layer(case, precision, steps, m)
+    tensors["dkernel"] = steps.write_dweight(steps.dkernel(tensors.pop("dmasked"), m, m))
     if case.level == "masked":
         del tensors["mask"]
     return tensors, budgets
@@ -276,13 +279,13 @@ def _given_mask(case: Case, precision: Precision, steps: Steps) -> Solved:
 def _n_of_m(case: Case, precision: Precision, steps: Steps) -> Solved:
     kernel = case.arrays["kernel"]
     m = steps.nm(kernel, case)
-    tensors, budgets = _masked_layer(case, precision, steps, m, m)
+    tensors, budgets = _masked_layer(case, precision, steps, m)
     # The straight-through part reaches every weight: its magnitude is that of the whole kernel's cotangent.
     decay = steps.decay(kernel, m)
     tensors["dkernel"] = steps.nm_dkernel(tensors.pop("dmasked"), m) + decay
     magnitude = budgets["magnitude"][0] + np.abs(decay)
     count = case.n * int(np.prod(case.output_hw))
-    integers = np.array(decay == 0) & (case.numbers == "integer") & (precision.algorithm == "direct")
+    integers = np.array(decay == 0) & _exact(case, precision)
     extra = sum_budget(magnitude, count + 1, 5, precision, integers=integers)
     text = f"(gamma_{count + 1}({precision.accumulate.name}) + gamma_5({precision.storage.name})) * (cotangent + decay)"
     budgets["dkernel"] = (np.maximum(extra, budgets["dkernel"][0]), text)
@@ -382,6 +385,11 @@ _SOLVERS: dict[str, Callable[[Case, Precision, Steps], Solved]] = {
     "nm": _n_of_m,
     "regularizer": _penalty,
 }
+
+
+def _exact(case: Case, precision: Precision) -> bool:
+    """Whether sums are integers that direct convolution adds without rounding."""
+    return case.numbers == "integer" and precision.algorithm == "direct" and precision.exact
 
 
 # --- Definitions that lhc_ref has no operator for --------------------------------------------------------------------

@@ -8,14 +8,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lhc_ref.check.compare import Finding
-from lhc_ref.check.runner import Results
+from lhc_ref.check.runner import REPRODUCIBILITY, Results
 from lhc_ref.errors import ConfigError
 
 AREAS = (
     "forward", "mask", "dx", "dkernel", "dscores", "dbias", "kernel", "dcodes", "dgenerator", "dstencil", "dpointwise",
     "regularizer", "enabled", "grouping", "padding", "stride", "dilation", "dtype", "determinism", "threads", "batch",
 )  # fmt: skip
-APART = ("determinism", "threads", "batch")  # reproducibility: reported apart from correctness
 
 
 def headline(findings: Iterable[Finding]) -> str:
@@ -41,16 +40,24 @@ def table(results: Results) -> str:
     undeclared = [f.case.level for f in results.findings if f.case.level not in results.plan.targets]
     if undeclared:
         lines += ["", f"not run, not declared: {', '.join(undeclared)}"]
-    failed = results.of("failed")
-    for f in _worst_of_each(failed):
-        lines += ["", *_describe(f, [g for g in failed if _key(g) == _key(f)])]
+    for alike in _alike(results.of("failed")):
+        lines += ["", *describe(alike[0], alike)]
     return "\n".join([*lines, "", headline(results.findings)]).lstrip("\n")
+
+
+def _alike(failed: list[Finding]) -> list[list[Finding]]:
+    """Failures that one text can tell: of one level and diagnosis, or undiagnosed of one area and tensor."""
+    groups: dict[tuple, list[Finding]] = {}
+    for f in failed:
+        key = (f.case.level, f.diagnosis) if f.diagnosis else (f.case.level, f.area, f.tensor)
+        groups.setdefault(key, []).append(f)
+    return [sorted(group, key=lambda f: not f.smallest) for group in groups.values()]
 
 
 def _row(area: str, findings: list[Finding]) -> str:
     count = {s: sum(f.status == s for f in findings) for s in ("passed", "failed", "not run", "expected failure")}
     notes = dict.fromkeys(f.why for f in findings if f.why and f.status == "not run")
-    if area in APART:
+    if area in REPRODUCIBILITY:
         notes |= dict.fromkeys(f.why for f in findings if f.status == "passed")
     if count["expected failure"]:
         notes[f"{count['expected failure']} expected to fail"] = None
@@ -58,26 +65,17 @@ def _row(area: str, findings: list[Finding]) -> str:
     return text.rstrip()
 
 
-def _key(f: Finding) -> tuple[str, str, str]:
-    return f.case.level, f.area, f.tensor
-
-
-def _worst_of_each(failed: list[Finding]) -> list[Finding]:
-    """One failure of each level, area and tensor: a diagnosed one where there is one."""
-    chosen: dict[tuple[str, str, str], Finding] = {}
-    for f in failed:
-        if _key(f) not in chosen or (f.smallest and not chosen[_key(f)].smallest):
-            chosen[_key(f)] = f
-    return list(chosen.values())
-
-
-def _describe(f: Finding, alike: list[Finding]) -> list[str]:
-    lines = [f"FAILED {f.case.level} {f.area}: {f.tensor} ({len(alike)} of these)", f"  {f.why}"]
+def describe(f: Finding, alike: list[Finding]) -> list[str]:
+    areas = {area: [g.tensor for g in alike if g.area == area] for area in dict.fromkeys(g.area for g in alike)}
+    shown = "; ".join(f"{area} ({len(own)}: {', '.join(dict.fromkeys(own))})" for area, own in areas.items())
+    lines = [f"FAILED {f.case.level}: {shown}", f"  {f.tensor}: {f.why}"]
     if f.got is not None:
         lines.append(f"  worst at {list(f.at)}: got {f.got!r}, expected {f.want!r}")
         error = abs(f.got - (f.want or 0.0))
         lines.append(f"  error {error:.3g}, budget {f.budget:.3g} = {f.derivation}")
     lines.append(f"  {'smallest case' if f.smallest else 'case'}: --case {f.smallest or f.case.id}")
+    if f.got is None and not f.diagnosis:
+        return lines
     if f.diagnosis:
         lines += [f"  diagnosis: {'or: ' if i else ''}{text}" for i, text in enumerate(f.diagnosis)]
     else:
@@ -126,7 +124,7 @@ def junit(results: Results) -> bytes:
             test = ElementTree.SubElement(suite, "testcase", classname=f"lhc.{level}.{f.area}", name=name, time="0")
             if f.status == "failed":
                 node = ElementTree.SubElement(test, "failure", message=f.why)
-                node.text = "\n".join(_describe(f, [f]))
+                node.text = "\n".join(describe(f, [f]))
             elif f.status != "passed":
                 ElementTree.SubElement(test, "skipped", message=f.why or f.status)
     return ElementTree.tostring(suites, encoding="utf-8", xml_declaration=True)

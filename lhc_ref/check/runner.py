@@ -1,12 +1,15 @@
 """Runs the suite against a target and gathers what was found."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from lhc_ref.check import shrink as smaller
 from lhc_ref.check.cases import LEVELS, Case, suite
 from lhc_ref.check.compare import Finding, judge
+from lhc_ref.check.diagnosis import diagnose
 from lhc_ref.check.precision import FORMATS, Precision
 from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.reference import Answer, solve
@@ -58,11 +61,11 @@ class Plan:
 
 @dataclass
 class Results:
-    """All findings of a run, and the answers that failed, for diagnosis."""
+    """All findings of a run, and the answers they are about, for diagnosis."""
 
     plan: Plan
     findings: list[Finding] = field(default_factory=list)
-    failures: dict[str, tuple[Case, Outcome]] = field(default_factory=dict)  # by case id
+    outcomes: dict[str, Outcome] = field(default_factory=dict)  # by case id
 
     def of(self, status: str) -> list[Finding]:
         return [f for f in self.findings if f.status == status]
@@ -84,8 +87,7 @@ def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambd
     for i, case in enumerate(cases):
         findings, outcome = check_case(plan, target, case)
         results.findings += findings
-        if any(f.status == "failed" for f in findings):
-            results.failures[case.id] = (case, outcome)
+        results.outcomes[case.id] = outcome
         progress(i + 1, len(cases))
     if not plan.cases:
         for level in LEVELS:
@@ -120,6 +122,7 @@ def not_declared(plan: Plan) -> Iterator[Finding]:
 # --- Reproducibility, apart from correctness -------------------------------------------------------------------------
 
 MANY_THREADS = 4
+REPRODUCIBILITY = ("determinism", "threads", "batch")
 
 
 def reproducibility(plan: Plan, target: Target, cases: Sequence[Case]) -> list[Finding]:
@@ -183,5 +186,60 @@ def _joined(singles: Sequence[Outcome]) -> Outcome:
     return Outcome("ok", {name: np.concatenate([s.arrays[name] for s in singles]) for name in names})
 
 
-def explain(results: Results, target: Target) -> None:
-    """Shrink and diagnose what failed."""
+SHRINKING_S = 15.0  # for all of a run's failures together
+
+
+def shrink(results: Results, target: Target) -> None:
+    """Give one failure of each level, area and tensor the id of the smallest case that fails in the same tensor."""
+    plan, until = results.plan, time.monotonic() + SHRINKING_S
+    if not smaller.available():
+        return
+    found: dict[tuple[str, str, str], Case] = {}
+    for i, f in enumerate(results.findings):
+        key = f.case.level, f.area, f.tensor
+        if f.status != "failed" or key in found or f.area in REPRODUCIBILITY:
+            continue
+        tried: dict[Case, Finding | None] = {}  # the same answer for the same case, or Hypothesis calls it flaky
+
+        def failure(case: Case, f: Finding = f, tried: dict[Case, Finding | None] = tried) -> Finding | None:
+            if case not in tried:
+                now, _ = check_case(plan, target, case) if time.monotonic() < until else ([], None)
+                alike = (g for g in now if g.status == "failed" and g.tensor == f.tensor and _kind(g) == _kind(f))
+                tried[case] = next(alike, None)
+            return tried[case]
+
+        # Often one case shows several tensors wrong: begin with what another failure was shrunk to.
+        start = next((c for c in found.values() if c.level == f.case.level and failure(c)), f.case)
+        found[key] = start if start != f.case else smaller.smallest(f.case, lambda c: failure(c) is not None)  # noqa: B023
+        now = failure(found[key])
+        if now is not None and found[key] != f.case:
+            results.findings[i] = replace(now, area=f.area, case=f.case, smallest=found[key].id, diagnosis=f.diagnosis)
+
+
+def _kind(f: Finding) -> str:
+    """What kind of failure: a raised one shrinks to a raised one of the same type, numbers to numbers."""
+    return " ".join(f.why.split()[:2]) if f.got is None else "numbers"
+
+
+def explain(results: Results) -> None:
+    """Diagnose what failed: the findings of each level and tensor get the mistakes that reproduce its numbers."""
+    plan = results.plan
+    precisions = {dtype: plan.precision(dtype) for dtype in FORMATS}
+    for level in plan.targets:
+        failed, passed = _calls(results, level, "failed"), _calls(results, level, "passed")
+        named = diagnose(level, failed, passed, precisions) if failed else {}
+        for i, f in enumerate(results.findings):
+            if f.status == "failed" and f.case.level == level and f.tensor in named:
+                results.findings[i] = replace(f, diagnosis=named[f.tensor])
+
+
+def _calls(results: Results, level: str, status: str) -> dict[str, list[tuple[Case, Outcome]]]:
+    """tensor -> the calls whose check of it had this status, its array being there."""
+    found: dict[str, list[tuple[Case, Outcome]]] = {}
+    for f in results.findings:
+        outcome = results.outcomes.get(f.case.id)
+        if f.case.level == level and f.status == status and outcome is not None and f.tensor in outcome.arrays:
+            if f.why.startswith("dtype"):
+                continue
+            found.setdefault(f.tensor, []).append((f.case, outcome))
+    return found
