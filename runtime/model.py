@@ -3,7 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +69,8 @@ class Model:
 
     def __init__(self, spec: ModelSpec, source: "Source | None" = None, views: Views | None = None) -> None:
         self.spec, self.source = modelfile.validate(spec), source
-        self._input_views, self._output_views = views or views_of(self.spec, View.same)
+        self.views = views or views_of(self.spec, View.same)
+        self._input_views, self._output_views = self.views
         self._outputs_by_value = {view.value: name for name, view in self._output_views.items()}
         self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
@@ -240,6 +241,12 @@ class Model:
         parts = self.layouts(batch)
         layout = parts[0][0]
         return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
+
+    def as_stored(self) -> "Model":
+        """The model for arrays that lie as in the model file, NHWC: itself, or another with plans of its own."""
+        if self.views == views_of(self.spec, View.same):
+            return self
+        return Model(self.spec, None if self.source is None else replace(self.source, layout="NHWC"))
 
     @property
     def path(self) -> Path | None:

@@ -27,10 +27,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file)
+    loaded = runtime.load(arguments.file)
+    model = loaded.as_stored()
     arrays = read_npz(arguments.data)
     labels = _labels(model.spec, arrays.pop("y", None), arguments.data)
-    source = ArraySource(pick_arrays(model.spec, arrays, arguments.data))
+    source = ArraySource(pick_arrays(model.spec, arrays, arguments.data, loaded.views[0]))
     if source.count != len(labels) or not source.count:
         raise InputError(
             f"{arguments.data}: expected one label for each of at least one example, got {len(labels)} for "

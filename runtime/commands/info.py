@@ -15,6 +15,7 @@ from runtime import threads, topology
 from runtime.commands.arguments import add_json, whole
 from runtime.commands.report import emit, printable, shape_text, table
 from runtime.kernels.machine import MACHINE
+from runtime.onnx import is_onnx
 from runtime.plan import LayerFacts
 from runtime.spec import to_layers
 
@@ -168,7 +169,8 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
     def total(key: str) -> int:
         return sum(layer[key] or 0 for layer in facts["layers"])
 
-    yield f"{facts['file']}: model file of format {facts['version']}, {facts['file_bytes']:,} bytes"
+    kind = "ONNX file" if is_onnx(facts["file"]) else f"model file of format {facts['version']}"
+    yield f"{facts['file']}: {kind}, {facts['file_bytes']:,} bytes"
     lines = [
         (kind, ", ".join(f"{entry['name']} float32[n, {', '.join(map(str, entry['shape']))}]" for entry in facts[kind]))
         for kind in ("inputs", "outputs")

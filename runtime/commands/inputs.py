@@ -10,8 +10,10 @@ from lhc_ref import extras
 from lhc_ref.errors import DataError, InputError, LhcError
 from lhc_ref.modelfile import InputSpec, ModelSpec
 from runtime.commands import memory
+from runtime.views import View
 
 Arrays = dict[str, np.ndarray]
+Views = Mapping[str, View]
 ARRAY_FILES = (".npy", ".npz")
 IMAGE_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 WIDE_MODES = ("I", "F")  # Pillow's modes of more than 8 bits a channel begin so; it would clip them to 255
@@ -78,7 +80,7 @@ class ImageSource:
         return pixels.reshape(height, width, channels)
 
 
-def open_inputs(spec: ModelSpec, paths: Sequence[str]) -> Source:
+def open_inputs(spec: ModelSpec, paths: Sequence[str], views: Views | None = None) -> Source:
     """The examples in one array file, or in any number of image files.
 
     Parameters
@@ -86,6 +88,7 @@ def open_inputs(spec: ModelSpec, paths: Sequence[str]) -> Source:
     spec : the model that shall read them; shapes are checked here, arrays' and lazily the images'
     paths : one .npy (a model with one input), one .npz (an array for each input by name; for a single input `x` or the
         only array will do), or image files
+    views : how arrays lie to the model's inputs, by the names they have for the user; None: as the model file says
 
     Raises
     ------
@@ -105,20 +108,23 @@ def open_inputs(spec: ModelSpec, paths: Sequence[str]) -> Source:
             f"inputs: expected one .npy or .npz file, or images, got {len(paths)} files with arrays among them. "
             "Put all examples into one array."
         )
-    names = [entry.name for entry in spec.inputs]
+    names = list(views or [entry.name for entry in spec.inputs])
     if kinds[0] == ".npz":
-        return ArraySource(pick_arrays(spec, read_npz(paths[0]), paths[0]))
+        return ArraySource(pick_arrays(spec, read_npz(paths[0]), paths[0], views))
     if len(names) > 1:
         raise InputError(f"{paths[0]}: expected an .npz file with the arrays {', '.join(names)}, got one array.")
-    return ArraySource({names[0]: check_array(spec.inputs[0], read_npy(paths[0]), paths[0])})
+    return ArraySource(pick_arrays(spec, {names[0]: read_npy(paths[0])}, paths[0], views))
 
 
-def pick_arrays(spec: ModelSpec, arrays: Arrays, path: str) -> Arrays:
-    """The arrays of a file that are a model's inputs: by name; for a single input also `x`, or the only array."""
+def pick_arrays(spec: ModelSpec, arrays: Arrays, path: str, views: Views | None = None) -> Arrays:
+    """The arrays of a file that are a model's inputs, as the model file has them: picked by name; for a single input
+    also `x`, or the only array.
+    """
     picked: Arrays = {}
-    for entry in spec.inputs:
-        known = [entry.name]
-        if len(spec.inputs) == 1:
+    views = views or {entry.name: View.same(entry.name, entry.shape) for entry in spec.inputs}
+    for name, view in views.items():
+        known, entry = [name], InputSpec(name, view.shape)
+        if len(views) == 1:
             known += ["x", *(list(arrays) if len(arrays) == 1 else [])]
         found = next((name for name in known if name in arrays), None)
         if found is None:
@@ -126,7 +132,8 @@ def pick_arrays(spec: ModelSpec, arrays: Arrays, path: str) -> Arrays:
                 f"{path}: expected an array named {' or '.join(dict.fromkeys(known))}, got "
                 f"{', '.join(arrays) or 'no array'}. Write it with numpy.savez(path, {known[-1]}=...)."
             )
-        picked[entry.name] = check_array(entry, arrays[found], f"{path}: {found}")
+        what = path if path.endswith(".npy") else f"{path}: {found}"
+        picked[view.value] = view.inward(check_array(entry, arrays[found], what))
     sizes = {name: len(array) for name, array in picked.items()}
     if len(set(sizes.values())) > 1:
         raise InputError(f"{path}: expected equally many examples for each input, got {sizes}. Leave some out.")

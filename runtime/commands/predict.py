@@ -31,21 +31,23 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file)
-    source = open_inputs(model.spec, arguments.inputs)
+    loaded = runtime.load(arguments.file)
+    model, (views, output_views) = loaded.as_stored(), loaded.views
+    source = open_inputs(model.spec, arguments.inputs, views)
     images = isinstance(source, ImageSource)
     top = _places(model.spec, arguments.top, images)
     _check_out(arguments.out, model.spec, printing=top > 0)
     done = run_all(model, source, batch=arguments.batch, workers=arguments.threads, raw=arguments.raw, warm_up=False)
+    outputs = {name: view.outward(done.outputs[view.value]) for name, view in output_views.items()}
     if arguments.out:
-        atomic_write(arguments.out, lambda file: _write(file, arguments.out, done.outputs))
+        atomic_write(arguments.out, lambda file: _write(file, arguments.out, outputs))
     names = arguments.inputs if images else [str(i) for i in range(source.count)]
     facts = {
         "examples": source.count,
         "threads": done.threads,
         "run_s": done.seconds,
         "out": arguments.out,
-        "outputs": {name: array.shape for name, array in done.outputs.items()},
+        "outputs": {name: array.shape for name, array in outputs.items()},
         "best": _best(model.spec, done.outputs[model.spec.outputs[0]], names, top),
     }
     emit(facts, _lines(facts), arguments.json)

@@ -199,9 +199,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    spec = load(arguments.file).spec
+    loaded = load(arguments.file)
+    spec = loaded.spec
     if arguments.input:
-        source = open_inputs(spec, arguments.input)
+        source = open_inputs(spec, arguments.input, loaded.views[0])
         count = min(source.count, arguments.samples or source.count)
         if not count:
             raise InputError(f"{arguments.input[0]}: expected at least one example, got none. Give another file.")

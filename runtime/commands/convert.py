@@ -1,0 +1,121 @@
+"""`lhc-run convert`: an ONNX file as a model file."""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lhc_ref import modelfile
+from lhc_ref.errors import InputError
+from lhc_ref.modelfile import MaskedKernel, ModelSpec
+from runtime.commands.arguments import add_json
+from runtime.commands.report import emit, shape_text, table
+from runtime.onnx import importer, is_onnx
+from runtime.views import View
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("convert", help="write an ONNX file as a model file; zeros in weights become masks")
+    parser.add_argument("file", metavar="NET.onnx", help="ONNX file")
+    parser.add_argument("out", metavar="OUT.lhc", help="model file to write")
+    add_shape(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def add_shape(parser: argparse.ArgumentParser) -> None:
+    """The option --shape."""
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="NAME=C,H,W",
+        help="sizes of an ONNX input without the batch, where the file leaves them open",
+    )
+
+
+def parse_shapes(texts: list[str]) -> Shapes:
+    """The values of --shape, by name of the input."""
+    shapes: Shapes = {}
+    for text in texts:
+        name, _, sizes = text.rpartition("=")
+        try:
+            shapes[name] = tuple(int(size) for size in sizes.split(","))
+        except ValueError:
+            shapes[name] = ()
+        if not name or not shapes[name] or min(shapes[name]) < 1:
+            raise InputError(f"--shape: expected NAME=C,H,W with whole numbers, got {text!r}. Write e.g. x=3,224,224.")
+    return shapes
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command; gives the exit code."""
+    if not is_onnx(arguments.file):
+        raise InputError(f"{arguments.file}: expected an ONNX file, got another ending. Rename it to end in .onnx.")
+    found = importer.load(arguments.file, shapes=parse_shapes(arguments.shape))
+    modelfile.save(arguments.out, found.spec)
+    facts = {
+        "file": arguments.file,
+        "out": arguments.out,
+        "nodes": len(found.spec.nodes),
+        "inputs": _border_facts(found.inputs),
+        "outputs": _border_facts(found.outputs),
+        "masks": mask_facts(found.spec),
+    }
+    emit(facts, _lines(facts), arguments.json)
+    return 0
+
+
+def _border_facts(views: Mapping[str, View]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "onnx_shape": view.shape,
+            "value": view.value,
+            "shape": view.inner,
+            "reordered": len(view.inner) == 1 and len(view.split) > 1 and view.axes != tuple(range(len(view.axes))),
+        }
+        for name, view in views.items()
+    ]
+
+
+def mask_facts(spec: ModelSpec) -> list[dict[str, Any]]:
+    """Of each layer with a kernel: how many weights it keeps, and its mask's groups if it has one."""
+    facts = []
+    for node in spec.nodes:
+        kernel = node.tensors.get("kernel")
+        if kernel is None:
+            continue
+        masked = isinstance(kernel, MaskedKernel)
+        density = kernel.density if isinstance(kernel, MaskedKernel) else 1.0
+        groups = (kernel.group_in, kernel.group_out) if isinstance(kernel, MaskedKernel) else None
+        facts.append(
+            {"layer": node.name, "shape": kernel.shape, "masked": masked, "density": density, "groups": groups}
+        )
+    return facts
+
+
+def _lines(facts: dict[str, Any]) -> Iterator[str]:
+    """The text for people."""
+    yield f"wrote {facts['out']}: {facts['nodes']} nodes"
+    for kind in ("inputs", "outputs"):
+        for entry in facts[kind]:
+            yield (
+                f"  {kind[:-1].ljust(6)} {entry['name']} [n, {', '.join(map(str, entry['onnx_shape']))}] in ONNX is "
+                f"{entry['value']} [n, {', '.join(map(str, entry['shape']))}] in the model file"
+                + ", features ordered by row, column, channel"
+                * entry["reordered"]
+            )
+    rows = [
+        (
+            f"  {entry['layer']}",
+            shape_text(entry["shape"]),
+            f"{entry['density']:.3f}",
+            "dense" if entry["groups"] is None else shape_text(entry["groups"]),
+        )
+        for entry in facts["masks"]
+    ]
+    if rows:
+        yield from table(("  layer", "kernel", "density", "groups"), rows)

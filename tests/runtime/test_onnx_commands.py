@@ -1,0 +1,153 @@
+"""`lhc-run` on ONNX files: convert, prune, and the commands that read models."""
+
+import json
+
+import numpy as np
+import pytest
+
+import runtime
+from lhc_ref import modelfile
+from lhc_ref.modelfile import MaskedKernel
+from runtime import cli
+from runtime.commands import prune
+from tests.tolerances import assert_exact, assert_identical
+
+pytest.importorskip("onnx")
+from tests.runtime.onnx_nets import graph, node, normal, reference, save, whole  # they import onnx
+
+
+def small_net(make=whole):
+    """x (3, 6, 5) -> conv -> relu -> conv -> relu -> conv -> relu -> y (10) and the last image z (8, 6, 5)."""
+    nodes = [
+        node("Conv", "x w1 b1", "c1", pads=[1, 1, 1, 1]),
+        node("Relu", "c1", "r1"),
+        node("Conv", "r1 w2", "c2", pads=[1, 1, 1, 1]),
+        node("Relu", "c2", "z"),
+        node("Flatten", "z", "f"),
+        node("Gemm", "f w3", "y"),
+    ]
+    constants = {"w1": make(1, 8, 3, 3, 3), "b1": make(2, 8), "w2": make(3, 8, 8, 3, 3), "w3": make(4, 240, 10)}
+    return graph(nodes, {"x": ["N", 3, 6, 5]}, "y z", constants)
+
+
+@pytest.fixture
+def net(tmp_path):
+    """(model, path, inputs, its outputs by the reference)."""
+    model = small_net()
+    x = {"x": whole(5, 4, 3, 6, 5)}
+    return model, str(save(tmp_path, model)), x, reference(model, x)
+
+
+def run(capsys, *argv):
+    assert cli.main([str(word) for word in argv]) == 0
+    return capsys.readouterr().out
+
+
+def test_convert_writes_a_model_file_that_computes_the_same(net, tmp_path, capsys):
+    _, path, x, want = net
+    out = tmp_path / "net.lhc"
+    text = run(capsys, "convert", path, out)
+    assert "input  x [n, 3, 6, 5] in ONNX is x [n, 6, 5, 3] in the model file" in text
+    assert "output z [n, 8, 6, 5] in ONNX is z [n, 6, 5, 8] in the model file" in text
+    got = runtime.load(out).run(np.ascontiguousarray(x["x"].transpose(0, 2, 3, 1)))
+    assert_exact(got["y"], want["y"])
+    assert_exact(got["z"], want["z"].transpose(0, 2, 3, 1))
+    facts = json.loads(run(capsys, "convert", path, out, "--json"))
+    assert facts["nodes"] == len(modelfile.load(out).nodes)
+    assert [layer["masked"] for layer in facts["masks"]] == [True, True, False]
+
+
+def test_convert_says_where_features_come_in_another_order(tmp_path, capsys):
+    path = save(tmp_path, graph([node("Flatten", "x", "y")], {"x": ["N", 3, 6, 5]}, "y"))
+    text = run(capsys, "convert", path, tmp_path / "net.lhc")
+    assert "y [n, 90] in the model file, features ordered by row, column, channel" in text
+
+
+def test_convert_takes_sizes_that_the_file_leaves_open(tmp_path, capsys):
+    path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 3, "H", "W"]}, "y"))
+    run(capsys, "convert", path, tmp_path / "net.lhc", "--shape", "x=3,6,5")
+    assert modelfile.load(tmp_path / "net.lhc").inputs[0].shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize("text", ["x", "=1,2", "x=1,b", "x=0,2,3", "x="])
+def test_shapes_that_are_none(text, net, tmp_path):
+    with pytest.raises(modelfile.InputError, match="--shape: expected NAME=C,H,W"):
+        cli.main(["convert", net[1], str(tmp_path / "net.lhc"), "--shape", text])
+
+
+def test_convert_of_another_file(tmp_path):
+    with pytest.raises(modelfile.InputError, match="expected an ONNX file, got another ending"):
+        cli.main(["convert", "net.lhc", str(tmp_path / "out.lhc")])
+
+
+def test_predict_reads_and_writes_arrays_as_onnx_has_them(net, tmp_path, capsys):
+    _, path, x, want = net
+    np.save(tmp_path / "x.npy", x["x"])
+    np.savez(tmp_path / "x.npz", **x)
+    for given in ("x.npy", "x.npz"):
+        run(capsys, "predict", path, tmp_path / given, "-o", tmp_path / "y.npz")
+        with np.load(tmp_path / "y.npz") as made:
+            assert_exact(made["y"], want["y"])
+            assert_exact(made["z"], want["z"])
+
+
+def test_eval_verify_and_info_read_onnx(net, tmp_path, capsys):
+    _, path, x, want = net
+    np.savez(tmp_path / "data.npz", x=x["x"], y=want["y"].argmax(1))
+    assert json.loads(run(capsys, "eval", path, tmp_path / "data.npz", "--json"))["accuracy"] == 1
+    assert "inside" in run(capsys, "verify", path, tmp_path / "data.npz")
+    assert "ONNX file" in run(capsys, "info", path)
+
+
+# --- Pruning ----------------------------------------------------------------------------------------------------------
+
+
+def test_prune_blocks_keeps_the_largest_means():
+    kernel = np.zeros((1, 1, 4, 3), np.float32)
+    kernel[0, 0, :2, :2] = 1  # mean 1
+    kernel[0, 0, 2:, :2] = [[0, 0], [0, -3]]  # mean 0.75
+    kernel[0, 0, :2, 2] = [5, 0]  # a short group, mean 2.5
+    kernel[0, 0, 2:, 2] = 0.5
+    assert prune.prune_blocks(kernel, 0.25, 2, 2).mask.tolist() == [[[[False, True], [False, False]]]]
+    assert prune.prune_blocks(kernel, 0.5, 2, 2).mask.tolist() == [[[[True, True], [False, False]]]]
+    assert prune.prune_blocks(kernel, 1e-9, 2, 2).mask.sum() == 1
+    assert_identical(prune.prune_blocks(kernel, 1.0, 2, 2).dense(), kernel)
+
+
+def test_blocks_of_zeros_are_never_kept():
+    kernel = np.zeros((1, 1, 4, 2), np.float32)
+    kernel[0, 0, 0] = 1
+    assert prune.prune_blocks(kernel, 1.0, 2, 2).mask.tolist() == [[[[True], [False]]]]
+
+
+@pytest.mark.parametrize("ending", ["onnx", "lhc"])
+def test_prune_keeps_first_and_last_and_says_what_it_costs(ending, tmp_path, capsys):
+    source = save(tmp_path, small_net(normal))
+    if ending == "lhc":
+        run(capsys, "convert", source, tmp_path / "dense.lhc")
+        source = tmp_path / "dense.lhc"
+    out = tmp_path / "pruned.lhc"
+    text = run(capsys, "prune", source, out, "--density", ".25", "--groups", "4,2")
+    assert prune.WARNING in text
+    assert "the whole net, predicted for batch 64: " in text
+    first, second, last = (n.tensors["kernel"] for n in modelfile.load(out).nodes if "kernel" in n.tensors)
+    assert isinstance(first, np.ndarray)
+    assert isinstance(last, np.ndarray)
+    assert isinstance(second, MaskedKernel)
+    assert (second.group_in, second.group_out, second.density) == (4, 2, 0.25)
+    facts = json.loads(run(capsys, "prune", source, out, "--density", ".25", "--groups", "4,2", "--all", "--json"))
+    assert [layer["pruned"] for layer in facts["layers"]] == [True, True, False]
+    assert facts["layers"][1]["macs_after"] < facts["layers"][1]["macs_before"]
+    assert facts["gain"] > 0
+
+
+def test_prune_of_a_net_with_nothing_to_prune(tmp_path):
+    path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 3, 6, 5]}, "y"))
+    with pytest.raises(modelfile.InputError, match="expected a convolution to prune"):
+        cli.main(["prune", str(path), str(tmp_path / "out.lhc"), "--density", "0.5"])
+
+
+@pytest.mark.parametrize("options", [["--density", "0"], ["--density", "x"], ["--density", "1", "--groups", "4"]])
+def test_prune_options_that_are_none(options, net, tmp_path):
+    with pytest.raises(SystemExit):
+        cli.main(["prune", net[1], str(tmp_path / "out.lhc"), *options])
