@@ -57,6 +57,10 @@ def block_scale(kernel: Array, *, block: Block = PER_FILTER) -> Array:
     Raises
     ------
     InputError : wrong dtype or shape, a block that does not divide the kernel.
+
+    Notes
+    -----
+    Source: arXiv 1603.05279 (one a filter); the abstract of arXiv 2005.09034 (across filters).
     """
     split = _split(kernel, block)
     means = abs(kernel).reshape(split).mean(axis=(1, 3, 5, 7), keepdims=True)
@@ -105,6 +109,7 @@ def binary_conv2d(
     Returns
     -------
     f[n, oh, ow, c_out]. On a tape both signs are straight-through, and the scale is differentiated as it is.
+    Cost: as `conv2d`; an engine may count bits instead. Source: arXiv 1603.05279.
     """
     signs = apply(sign, kernel)
     if block is not None:
@@ -123,7 +128,7 @@ def gate(x: Value, reduce: Value, expand: Value) -> Value:
 
     Returns
     -------
-    f[n, c_out], in (0, 1)
+    f[n, c_out], in (0, 1). Cost: n*c/8*(c + c_out) MACs. Source: third-party code of arXiv 2003.11535.
     """
     squeezed = apply(ops.relu, apply(ops.dense, apply(ops.global_average_pool, x), reduce))
     return apply(ops.sigmoid, apply(ops.dense, squeezed, expand))
@@ -152,6 +157,10 @@ def real_to_binary(
     normalize : N, a batch norm in the paper; None leaves it out
     shortcut : f[n, h, w, c] -> f[n, oh, ow, c_out]; None adds x itself
     stride, padding : of the convolution
+
+    Returns
+    -------
+    f[n, oh, ow, c_out]. Source: third-party code of arXiv 2003.11535.
     """
     normal = x if normalize is None else normalize(x)
     y = binary_conv2d(normal, kernel, block=None, stride=stride, padding=padding)

@@ -37,6 +37,10 @@ def circulant_kernel(theta: Array) -> Array:
     Returns
     -------
     f[kh, kw, p*b, q*b], new memory.
+
+    Notes
+    -----
+    Cost: one copy a weight, c_in*c_out*kh*kw. Source: the code beside arXiv 1805.07821; see the module.
     """
     check_array(theta, "theta", "kh, kw, p, q, b")
     kh, kw, p, q, b = theta.shape
@@ -76,6 +80,7 @@ def circulant_conv2d(
     Notes
     -----
     Cost: n*h*w*(c_in + c_out)*log(b) for the transforms, and n*oh*ow*kh*kw*c_in*c_out/(2*b) complex products.
+    Source: as for `circulant_kernel`.
     """
     case = _Case(x, theta, stride, padding, dilation)
     xp = namespace(x)

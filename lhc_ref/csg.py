@@ -1,7 +1,7 @@
 """CSG: kernels generated from codes by one linear map that a whole net shares.
 
-Source: Omidvar, Akbari, Doroud, Tabesh, *Associative Convolutional Layers*, AISTATS 2021 (arXiv 1906.04309), and the
-authors' PyTorch code. First convolution, classifier and shortcuts are never generated.
+Source: Omidvar et al., *Associative Convolutional Layers*, AISTATS 2021 (arXiv 1906.04309), and the authors' PyTorch
+code. First convolution, classifier and shortcuts are never generated.
 """
 
 import numpy as np
@@ -52,6 +52,10 @@ def csg_kernel(codes: Array, generator: Array, *, slice_shape: SliceShape, c_in:
     Raises
     ------
     InputError : wrong dtypes or shapes, channel counts below 1.
+
+    Notes
+    -----
+    Source: arXiv 1906.04309 and its code, which has s0 and s1 the other way round in n (equal in every setting).
     """
     whole = _whole_shape(codes, generator, slice_shape, c_in, c_out)
     oihw = (codes @ generator.T).reshape(whole)[:c_out, :c_in]

@@ -1,7 +1,7 @@
 """HAM and sHAM: a weight matrix stored as Huffman code, of all its entries or of the non-zeros of a sparse one.
 
-Source: Marino, Petrini, Malchiodi, Frasca, *Compact representations of convolutional neural networks via weight pruning
-and quantization* (arXiv 2108.12704), from the paper's text. They pay off where few different values occur, after
+Source: Marinò, Frasca, Malchiodi et al., *Reproducing the sparse Huffman Address Map compression for deep neural
+networks*, RRPR 2021, and the papers before it, from their text. It pays off where few values occur, as after
 quantization. NumPy arrays only. Round trips are exact to the bit: -0.0 and NaN come back as they were.
 """
 

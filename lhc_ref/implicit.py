@@ -45,6 +45,10 @@ def implicit_diffusion(v: Array, stencil: Array, *, h: float) -> Array:
     Raises
     ------
     InputError : wrong dtypes or shapes, h not positive.
+
+    Notes
+    -----
+    Source: Haber et al., arXiv 1903.02639, and its code.
     """
     multiplier = _multiplier(v, stencil, h)
     return inverse_fft2(fft2(v) * multiplier[..., None])

@@ -42,6 +42,10 @@ def involution(x: Array, kernels: Array, *, size: OneOrTwo, stride: OneOrTwo = 1
     Raises
     ------
     InputError : wrong dtypes or shapes, an even size, groups that do not divide c.
+
+    Notes
+    -----
+    Source: arXiv 2103.06255 and its code.
     """
     case = _Case(x, kernels, size, stride)
     padded = case.split(pad_image(x, case.pads))
@@ -89,7 +93,11 @@ def involution_kernels(
 
     Returns
     -------
-    f[n, oh, ow, G*kh*kw] for `involution` with the same stride.
+    f[n, oh, ow, G*kh*kw] for `involution` with the same stride. Cost: n*oh*ow*c/r*(c + G*kh*kw) MACs.
+
+    Notes
+    -----
+    Source: arXiv 2103.06255 and its code.
     """
     if pair(stride, "stride") != (1, 1):
         x = apply(ops.average_pool, x, size=stride, padding="same")

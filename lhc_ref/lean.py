@@ -86,7 +86,7 @@ def lean_conv2d(x: Array, weights: Array, pointwise: Array, *, stencil: str, str
     Notes
     -----
     Cost: n*oh*ow*c_out*(9*c_in/groups + c_in) MACs as computed here, taps instead of 9 for an engine that skips zeros.
-    Source: see the module. `S_g * x + W_1x1 * x` there.
+    Source: arXiv 1910.13157, `S_g * x + W_1x1 * x`; see the module.
     """
     groups = _groups(x, weights)
     spatial = conv2d(x, stencil_kernel(weights, stencil=stencil), stride=stride, padding=PADS, groups=groups)

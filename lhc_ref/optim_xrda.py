@@ -46,7 +46,7 @@ class XRDA:
 
     Notes
     -----
-    Source: Siegel, Chen, Xu, *Training Sparse Neural Networks using Compressed Sensing* (arXiv 2008.09661), and the
+    Source: Siegel et al., *Training Sparse Neural Networks using Compressed Sensing* (arXiv 2008.09661), and the
     authors' code.
     """
 

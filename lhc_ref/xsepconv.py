@@ -32,6 +32,10 @@ def symmetric_pad(x: Array) -> Array:
     Raises
     ------
     InputError : wrong dtype or shape, channels that are not a multiple of 4.
+
+    Notes
+    -----
+    Source: the code of arXiv 1903.08385 (C2sp).
     """
     n, h, w, c = _check(x)
     y = namespace(x).zeros((n, h + 1, w + 1, c), dtype=x.dtype)
@@ -83,6 +87,10 @@ def xsepconv(x: Value, row: Value, column: Value, square: Value) -> Value:
     Raises
     ------
     InputError : wrong dtypes or shapes.
+
+    Notes
+    -----
+    Source: the abstract of arXiv 2002.12046; the order is a hypothesis.
     """
     c = x.shape[-1]
     y = apply(conv2d, apply(conv2d, x, row, groups=c), column, groups=c)

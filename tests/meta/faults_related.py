@@ -19,7 +19,7 @@ HUFFMAN = ("tests/lhc_ref/test_huffman.py",)
 HAM = ("tests/lhc_ref/test_ham.py",)
 
 RELATED = (
-    # --- Hand-made masks -----------------------------------------------------------------------------------------------
+    # --- Hand-made masks ---------------------------------------------------------------------------------------------
     Mutant(
         "groups-of-channels-interleaved", "lhc_ref/handmade.py",
         "np.arange(c_in) // (c_in // groups)", "np.arange(c_in) % groups", HANDMADE,
@@ -41,7 +41,7 @@ RELATED = (
         "dilated-mask-swaps-its-axes", "lhc_ref/handmade.py",
         "mask[::dy, ::dx] = True", "mask[::dx, ::dy] = True", HANDMADE,
     ),
-    # --- CSG -----------------------------------------------------------------------------------------------------------
+    # --- CSG ---------------------------------------------------------------------------------------------------------
     Mutant(
         "csg-fills-input-channels-first", "lhc_ref/csg.py",
         "(codes @ generator.T).reshape(whole)",
@@ -69,11 +69,10 @@ RELATED = (
         "group_counts(c_in=c_in, c_out=c_out, group_in=s1, group_out=s0)",
         "group_counts(c_in=c_in, c_out=c_out, group_in=s0, group_out=s1)", CSG,
     ),
-    # --- Lean and circulant --------------------------------------------------------------------------------------------
+    # --- Lean and circulant ------------------------------------------------------------------------------------------
     Mutant(
         "lean-forgets-the-pointwise", "lhc_ref/lean.py",
-        'conv2d(x, pointwise, stride=stride, padding="valid")', '0 * conv2d(x, pointwise, stride=stride, padding="valid")',
-        LEAN, within="lean_conv2d", quick=True,
+        'spatial + conv2d(x, pointwise, stride=stride, padding="valid")', "spatial", LEAN,
     ),
     Mutant(
         "lean-gradient-of-one-part-only", "lhc_ref/lean.py",
@@ -100,9 +99,9 @@ RELATED = (
     ),
     Mutant(
         "circulant-transform-scaled-by-1e-4", "lhc_ref/circulant.py",
-        "return case.channels(y_spectrum, x)", "return case.channels(y_spectrum * (1 + 1e-4), x)", CIRCULANT, quick=True,
+        "return case.channels(y_spectrum, x)", "return case.channels(y_spectrum * (1 + 1e-4), x)", CIRCULANT,
     ),
-    # --- Steps ---------------------------------------------------------------------------------------------------------
+    # --- Steps -------------------------------------------------------------------------------------------------------
     Mutant(
         "diffusion-with-the-wrong-sign", "lhc_ref/steps.py",
         "_explicit(y, (diffused, -h))", "_explicit(y, (diffused, h))", STEPS, quick=True,
@@ -131,14 +130,14 @@ RELATED = (
     ),
     Mutant(
         "implicit-gradient-forgets-the-square", "lhc_ref/implicit.py",
-        "multiplier**2 * dmultiplier", "multiplier * dmultiplier", IMPLICIT,
+        "multiplier**2", "multiplier", IMPLICIT,
     ),
     Mutant(
         "stencil-not-wrapped", "lhc_ref/implicit.py",
         "torus[0, ky % height, kx % width] += stencil[ky, kx, 0]",
         "torus[0, ky % height, kx % width] = stencil[ky, kx, 0]", IMPLICIT,
     ),
-    # --- Compared with -------------------------------------------------------------------------------------------------
+    # --- Compared with -----------------------------------------------------------------------------------------------
     Mutant(
         "nm-last-of-equals-stays", "lhc_ref/nm.py",
         'smallness.reshape(kh, kw, groups, m, c_out).argsort(axis=3, kind="stable")',
@@ -152,12 +151,12 @@ RELATED = (
     ),
     Mutant(
         "sr-ste-decays-what-is-kept", "lhc_ref/nm.py",
-        "(1 - mask) * kernel", "mask * kernel", NM, within="nm_kernel_vjp",
+        "1 - mask", "mask", NM, within="nm_kernel_vjp",
     ),
     Mutant(
         "sr-ste-masks-the-gradient", "lhc_ref/nm.py",
-        "dy + kernel.dtype.type(decay) * (1 - mask) * kernel", "dy * mask + kernel.dtype.type(decay) * (1 - mask) * kernel",
-        NM,
+        "dy + kernel.dtype.type(decay) * (1 - mask) * kernel",
+        "dy * mask + kernel.dtype.type(decay) * (1 - mask) * kernel", NM,
     ),
     Mutant(
         "involution-groups-interleaved", "lhc_ref/involution.py",
@@ -181,7 +180,7 @@ RELATED = (
         "apply(conv2d, apply(conv2d, x, row, groups=c), column, groups=c)", "apply(conv2d, x, row, groups=c)", XSEPCONV,
     ),
     Mutant(
-        "sign-of-zero-is-minus-one", "lhc_ref/binary.py", "x >= 0", "x > 0", BINARY, within="sign", quick=True,
+        "sign-of-zero-is-minus-one", "lhc_ref/binary.py", "x >= 0", "x > 0", BINARY, within="sign",
     ),
     Mutant(
         "sign-estimator-never-saturates", "lhc_ref/binary.py", "dy * (abs(x) <= 1)", "dy * (abs(x) <= 9)", BINARY,
@@ -200,7 +199,7 @@ RELATED = (
         "gate-asks-the-normalized-image", "lhc_ref/binary.py",
         "gate(x, reduce, expand)", "gate(normal, reduce, expand)", BINARY, within="real_to_binary",
     ),
-    # --- Optimizers ----------------------------------------------------------------------------------------------------
+    # --- Optimizers --------------------------------------------------------------------------------------------------
     Mutant(
         "adam-without-bias-correction", "lhc_ref/optim_adam.py", "mean / (1 - self.first**t)", "mean", ADAM,
     ),
@@ -220,17 +219,17 @@ RELATED = (
     ),
     Mutant(
         "xrda-large-weights-thresholded-more", "lhc_ref/optim_xrda.py",
-        "self.factor / (1 + (self.factor - 1) * (size / size.max()))",
-        "self.factor / (1 + (self.factor - 1) * (1 - size / size.max()))", XRDA,
+        "size / size.max()", "1 - size / size.max()", XRDA,
     ),
-    # --- Pruning and storage -------------------------------------------------------------------------------------------
+    # --- Pruning and storage -----------------------------------------------------------------------------------------
     Mutant(
         "pruning-fits-without-a-bias", "lhc_ref/pruning.py",
         "np.ones((len(inputs), 1))", "np.zeros((len(inputs), 1))", PRUNING,
     ),
     Mutant(
         "pruning-takes-one-channel-too-few", "lhc_ref/pruning.py",
-        "channels <= count <= (1 + tolerance) * channels", "channels - 1 <= count <= (1 + tolerance) * channels", PRUNING,
+        "channels <= count <= (1 + tolerance) * channels", "channels - 1 <= count <= (1 + tolerance) * channels",
+        PRUNING,
     ),
     Mutant(
         "pruning-leaves-the-old-weights", "lhc_ref/pruning.py",
