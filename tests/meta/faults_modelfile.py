@@ -38,7 +38,7 @@ MODELFILE = (
     ),
     Mutant(
         "file-with-overlapping-tensors", "lhc_ref/_modelfile_container.py",
-        "entry.begin < reached", "entry.begin < 0", FILE, quick=True,
+        "entry.begin < reached", "entry.begin < 0", FILE,
     ),
     Mutant(
         "file-with-data-left-over", "lhc_ref/_modelfile_container.py",

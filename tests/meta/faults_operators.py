@@ -19,7 +19,7 @@ OPERATORS = (
     ),
     Mutant(
         "conv-same-puts-odd-pixel-first", "lhc_ref/conv.py",
-        "return total // 2, total - total // 2", "return total - total // 2, total // 2", CONV, quick=True,
+        "return total // 2, total - total // 2", "return total - total // 2, total // 2", CONV,
     ),
     Mutant(
         "conv-same-forgets-dilation", "lhc_ref/conv.py",
@@ -63,7 +63,7 @@ OPERATORS = (
     # --- Masks -------------------------------------------------------------------------------------------------------
     Mutant(
         "step-counts-zero-as-on", "lhc_ref/mask.py",
-        "scores > 0", "scores >= 0", MASK, within="step", quick=True,
+        "scores > 0", "scores >= 0", MASK, within="step",
     ),
     Mutant(
         "step-slope-includes-one", "lhc_ref/mask.py",
@@ -80,7 +80,7 @@ OPERATORS = (
     Mutant(
         "rigid-marks-every-tied-maximum", "lhc_ref/mask.py",
         "xp.arange(len(PATTERNS))[:, None, None] == scores.argmax(axis=0)", "scores == scores.max(axis=0)", MASK,
-        within="rigid_one_hot", quick=True,
+        within="rigid_one_hot",
     ),
     Mutant(
         "rigid-last-maximum-wins", "lhc_ref/mask.py",

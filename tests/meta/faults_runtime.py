@@ -60,7 +60,7 @@ RUNTIME = (
     ),
     Mutant(
         "pack-forgets-the-bias", "runtime/pack.py",
-        "bias[: layer.bias.size] = layer.bias", "pass", CONTRACT, quick=True,
+        "bias[: layer.bias.size] = layer.bias", "pass", CONTRACT,
     ),
     Mutant(
         "pack-flips-the-kernel", "runtime/pack.py",

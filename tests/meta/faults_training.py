@@ -129,7 +129,7 @@ TRAINING = (
     ),
     Mutant(
         "tape-keeps-the-last-cotangent-alone", "lhc_ref/tape.py",
-        "cotangents[index] + cotangent if index in cotangents else cotangent", "cotangent", TAPE, quick=True,
+        "cotangents[index] + cotangent if index in cotangents else cotangent", "cotangent", TAPE,
     ),
     Mutant(
         "gradcheck-accepts-anything-undecided", "lhc_ref/gradcheck.py",

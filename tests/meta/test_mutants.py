@@ -16,7 +16,7 @@ from tests.meta.faults_training import TRAINING
 from tests.meta.mutants import ROOT, Mutant, mutate
 
 MUTANTS = OPERATORS + RELATED + TRAINING + MODELFILE + RUNTIME
-SOURCES = ("lhc_ref", "runtime", "tests")
+SPOILT = ("lhc_ref", "runtime", "tests")  # copied; what else the tests read is linked
 PASSED, FAILED = 0, 1  # exit codes of pytest; anything else is an error in the run itself
 
 by_name = {"argvalues": MUTANTS, "ids": [m.name for m in MUTANTS]}
@@ -26,11 +26,11 @@ by_name = {"argvalues": MUTANTS, "ids": [m.name for m in MUTANTS]}
 def workplace(tmp_path_factory):
     """A copy of the packages and their tests, to spoil."""
     copy = tmp_path_factory.mktemp("mutants")
-    for name in SOURCES:
-        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.npz"))
-    for data in (ROOT / "tests").rglob("*.npz"):
-        (copy / data.relative_to(ROOT)).symlink_to(data)
-    shutil.copy(ROOT / "pyproject.toml", copy)
+    for path in ROOT.iterdir():
+        if path.name in SPOILT:
+            shutil.copytree(path, copy / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif not path.name.startswith("."):
+            (copy / path.name).symlink_to(path)
     return copy
 
 
