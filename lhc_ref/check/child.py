@@ -60,7 +60,7 @@ class Worker:
         given = {name: self.layouts.give(name, array) for name, array in typed(arrays, carrier).items()}
         if geometry["level"] == "regularizer":
             masks = [array.astype(carrier) for name, array in given.items() if name != "dy"]
-            given = {"masks": masks, "dy": given["dy"]}
+            given = {"masks": masks, "dy": given["dy"]}  # type: ignore[dict-item]
         began = time.perf_counter()
         returned = adapter.call(given, geometry)
         seconds = time.perf_counter() - began

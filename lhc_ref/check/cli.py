@@ -26,7 +26,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--levels",
         type=_names,
-        default=("free",),
+        
         metavar="A,B",
         help=f"what it implements, of {', '.join(LEVELS)} (free)",
     )
@@ -76,7 +76,7 @@ def plan_of(args: argparse.Namespace) -> runner.Plan:
     ------
     ConfigError : no target for what is to be checked, or unknown names.
     """
-    targets = dict.fromkeys(args.levels, args.target) | dict(args.also) if args.target else dict(args.also)
+    targets = dict.fromkeys(args.levels or ("free",), args.target) | dict(args.also) if args.target else dict(args.also)
     if not targets:
         raise ConfigError(
             "check: expected a target, got none. Name it as PACKAGE.MODULE:OBJECT, or use --export alone."
@@ -96,7 +96,7 @@ def declaration_of(args: argparse.Namespace) -> Declaration:
 def act(args: argparse.Namespace) -> int:
     """Run the command: 0 all passed, 1 failures. What cannot be run at all is raised, for exit code 2."""
     if args.export:
-        levels = args.levels if args.target else LEVELS
+        levels = args.levels or LEVELS
         count = export.export(args.export, levels, args.dtypes, args.accumulate, args.seed, args.long)
         print(f"{args.export}: {count} cases")
         return 0

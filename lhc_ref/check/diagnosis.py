@@ -1,4 +1,4 @@
-"""Which known mistakes reproduce the user's numbers? One, else two at once; for all that failed, else for each tensor."""
+"""Which known mistakes reproduce the user's numbers? One, else two at once; for all tensors, else for each."""
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +80,7 @@ def diagnose(
     failed: Mapping[str, list[Call]],
     passed: Mapping[str, list[Call]],
     precision_of: Mapping[str, Precision],
+    pairs: bool = True,
 ) -> dict[str, tuple[str, ...]]:
     """Names of the mistakes that reproduce each tensor.
 
@@ -87,13 +88,15 @@ def diagnose(
     ----------
     failed, passed : tensor -> calls in which it was wrong, in which it was right
     precision_of : by dtype
+    pairs : whether to look for two mistakes at once, which takes seconds
 
     Returns
     -------
     tensor -> mistakes, the most economic explanation first: those that explain every tensor, else those that explain
     this one, else pairs, else a constant factor. Empty where nothing known does.
     """
-    innocent, answers = [t for t in passed if t not in failed], {}
+    innocent = [t for t in passed if t not in failed]
+    answers: dict[tuple[str, str], Answer | None] = {}
     evidence = {
         t: Evidence(_chosen(calls, FAILING), _chosen(passed.get(t, []), PASSING), precision_of, answers)
         for t, calls in failed.items()
@@ -107,7 +110,9 @@ def diagnose(
     named: dict[str, tuple[str, ...]] = {}
     for tensor, e in evidence.items():
         names = [m.name for m in single[tensor]] or _factor(tensor, e)
-        named[tensor] = tuple((names or [m.name for m in _pairs(known, found, tensor, innocent, e)])[:MOST])
+        if not names and pairs:
+            names = [m.name for m in _pairs(known, found, tensor, innocent, e)]
+        named[tensor] = tuple(names[:MOST])
     return named
 
 

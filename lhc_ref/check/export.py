@@ -7,9 +7,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from lhc_ref.check.cases import Case, suite
+from lhc_ref.check.cases import LEVELS, Case
 from lhc_ref.check.precision import Precision
 from lhc_ref.check.reference import solve
+from lhc_ref.check.suite import suite
 from lhc_ref.errors import ConfigError
 from lhc_ref.files import atomic_write_text
 
@@ -30,12 +31,15 @@ def export(
 
     Raises
     ------
-    ConfigError : the folder has files in it.
+    ConfigError : the folder has files in it, or an unknown level.
 
     Notes
     -----
     The index is written last: a folder that has one is complete.
     """
+    unknown = [level for level in levels if level not in LEVELS]
+    if unknown:
+        raise ConfigError(f"level: expected one of {', '.join(LEVELS)}, got {unknown[0]!r}. Use one of these.")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise ConfigError(f"{folder}: expected a new or empty folder, got files in it. Name another.")

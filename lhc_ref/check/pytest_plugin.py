@@ -69,8 +69,10 @@ class CaseItem(pytest.Item):
     def runtest(self) -> None:
         """Call the target, and judge."""
         suite: Any = self.parent
-        findings, _ = runner.check_case(suite.plan, suite.target, self.case)
-        failed = [f for f in findings if f.status == "failed"]
+        findings, outcome = runner.check_case(suite.plan, suite.target, self.case)
+        results = runner.Results(suite.plan, findings, {self.case.id: outcome})
+        runner.explain(results, pairs=False)
+        findings, failed = results.findings, results.of("failed")
         if any((self.case.level, f.area) in self.expected for f in findings):
             unexpected = [f for f in failed if (self.case.level, f.area) not in self.expected]
             if not unexpected and failed:

@@ -162,7 +162,8 @@ class _Convolution:
             "y": self.budget("the convolution", y, norm[0] * norm[1] * np.ones(y.shape), kh * kw * ci + 1, 2),
             "dx": self.budget("the cotangent", dx, norm[2] * norm[1] * np.ones(dx.shape),
                               kh * kw * (co // self.options["groups"]), 2),
-            "dkernel": self.budget("the cotangent", dkernel, norm[0] * norm[2] * np.ones(dkernel.shape), n * oh * ow, 2),
+            "dkernel": self.budget("the cotangent", dkernel, norm[0] * norm[2] * np.ones(dkernel.shape),
+                                   n * oh * ow, 2),
             "magnitude": (dkernel, ""),
             "y magnitude": (y, ""),
         }  # fmt: skip
@@ -215,10 +216,7 @@ def _lhc(case: Case, precision: Precision, steps: Steps) -> Solved:
     a = case.arrays
     scores, enabled = a["scores"], a["enabled"].astype(bool)
     table = mask.PATTERNS.astype(np.float64) if steps.patterns is None else steps.patterns
-    if case.level == "free":
-        patterns = steps.step(scores)
-    else:
-        patterns = np.tensordot(table, steps.one_hot(scores), axes=(0, 0))
+    patterns = steps.step(scores) if case.level == "free" else np.tensordot(table, steps.one_hot(scores), axes=(0, 0))
     expanded = steps.expand(patterns, case)
     m = steps.enable(expanded, enabled)
     tensors, budgets = _masked_layer(case, precision, steps, m)
@@ -254,8 +252,8 @@ def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budge
     terms = n * oh * ow + taps * min(case.gi, case.ci) * min(case.go, case.co)
     integers = np.array(slope == 1) & _exact(case, precision)
     text = (
-        f"(gamma_{terms}({precision.accumulate.name}) + gamma_{roundings}({precision.storage.name})) * slope * sum over "
-        f"the group of |kernel| * |dmasked|; 0 for integers where the slope is 1"
+        f"(gamma_{terms}({precision.accumulate.name}) + gamma_{roundings}({precision.storage.name})) * slope * sum "
+        f"over the group of |kernel| * |dmasked|; 0 for integers where the slope is 1"
     )
     budget = sum_budget(collected * slope, terms, roundings, precision, integers=integers)
     if precision.algorithm != "direct":

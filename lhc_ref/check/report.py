@@ -19,7 +19,7 @@ AREAS = (
 
 def headline(findings: Iterable[Finding]) -> str:
     """ "12 passed, 1 failed, 2 not run"."""
-    counts = {status: 0 for status in ("passed", "failed", "expected failure", "not run")}
+    counts = dict.fromkeys(("passed", "failed", "expected failure", "not run"), 0)
     for f in findings:
         counts[f.status] += 1
     return ", ".join(f"{n} {status}" for status, n in counts.items() if n or status in ("passed", "failed"))
@@ -118,7 +118,7 @@ def junit(results: Results) -> bytes:
         own = [f for f in results.findings if f.case.level == level]
         failed, skipped = (sum(f.status in s for f in own) for s in (("failed",), ("not run", "expected failure")))
         counts = {"tests": str(len(own)), "failures": str(failed), "skipped": str(skipped), "errors": "0"}
-        suite = ElementTree.SubElement(suites, "testsuite", name=f"lhc.{level}", **counts)
+        suite = ElementTree.SubElement(suites, "testsuite", {"name": f"lhc.{level}", **counts})
         for f in own:
             name = f"{f.tensor} {f.case.id}"
             test = ElementTree.SubElement(suite, "testcase", classname=f"lhc.{level}.{f.area}", name=name, time="0")

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lhc_ref.check import shrink as smaller
-from lhc_ref.check.cases import LEVELS, Case, suite
+from lhc_ref.check.cases import LEVELS, Case
 from lhc_ref.check.compare import Finding, judge
 from lhc_ref.check.diagnosis import diagnose
 from lhc_ref.check.precision import FORMATS, Precision
 from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.reference import Answer, solve
+from lhc_ref.check.suite import suite
 from lhc_ref.errors import ConfigError
 
 
@@ -210,7 +211,7 @@ def shrink(results: Results, target: Target) -> None:
 
         # Often one case shows several tensors wrong: begin with what another failure was shrunk to.
         start = next((c for c in found.values() if c.level == f.case.level and failure(c)), f.case)
-        found[key] = start if start != f.case else smaller.smallest(f.case, lambda c: failure(c) is not None)  # noqa: B023
+        found[key] = start if start != f.case else smaller.smallest(f.case, lambda c: failure(c) is not None)
         now = failure(found[key])
         if now is not None and found[key] != f.case:
             results.findings[i] = replace(now, area=f.area, case=f.case, smallest=found[key].id, diagnosis=f.diagnosis)
@@ -221,13 +222,13 @@ def _kind(f: Finding) -> str:
     return " ".join(f.why.split()[:2]) if f.got is None else "numbers"
 
 
-def explain(results: Results) -> None:
+def explain(results: Results, pairs: bool = True) -> None:
     """Diagnose what failed: the findings of each level and tensor get the mistakes that reproduce its numbers."""
     plan = results.plan
     precisions = {dtype: plan.precision(dtype) for dtype in FORMATS}
     for level in plan.targets:
         failed, passed = _calls(results, level, "failed"), _calls(results, level, "passed")
-        named = diagnose(level, failed, passed, precisions) if failed else {}
+        named = diagnose(level, failed, passed, precisions, pairs) if failed else {}
         for i, f in enumerate(results.findings):
             if f.status == "failed" and f.case.level == level and f.tensor in named:
                 results.findings[i] = replace(f, diagnosis=named[f.tensor])

@@ -60,7 +60,7 @@ def _phases(hypothesis: ModuleType) -> list[Any]:
 
 
 def _smaller(hypothesis: ModuleType, case: Case) -> Any:
-    """Cases between the simplest and `case`, field by field; simpler is drawn as smaller, so that shrinking finds it."""
+    """Cases between the simplest and `case`, field by field: what is simpler is drawn as smaller."""
     st = hypothesis.strategies
     frozen = {"kh", "kw"} if case.level in ("rigid", "hetconv") else set()
     fields = {

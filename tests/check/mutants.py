@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - an edit of source is easiest to read in one line
 """Faults planted in `torch_layer` as edits of its source: what each of them is, in words, and where.
 
 They were written before there was any diagnosis, from what people get wrong.
@@ -46,7 +47,7 @@ HOT = "        return F.one_hot(winner, 15).to(scores.dtype)\n"
 NEAR_MEAN = "        inside = (scores - center).abs() < 1\n        return torch.where(inside, grad, 0.1 * grad)\n"
 COMBINE = 'torch.einsum("oik,kyx->oiyx", hot, PATTERNS.to(hot.dtype))'
 PENALTY = "    return 0.01 * done / work + 0.99 * (density - target_density).abs()\n"
-DONE = "    done = sum(m.sum() * p for m, p in zip(masks, pixels))\n    work = sum(m.numel() * p for m, p in zip(masks, pixels))\n"
+DONE = "    done = sum(m.sum() * p for m, p in zip(masks, pixels, strict=True))\n    work = sum(m.numel() * p for m, p in zip(masks, pixels, strict=True))\n"
 DENSITY = "    density = sum(m.sum() for m in masks) / sum(m.numel() for m in masks)\n"
 HOOK = (
     "            b = self.bias * 1.0\n            b.register_hook(lambda g: {})\n            y = y + b[:, None, None]\n"

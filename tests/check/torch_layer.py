@@ -49,7 +49,9 @@ class Choose(torch.autograd.Function):
 
 def pad_same(x, kernel_size, stride, dilation):
     pads = []
-    for size, k, s, d in zip(reversed(x.shape[2:]), reversed(kernel_size), reversed(stride), reversed(dilation)):
+    for size, k, s, d in zip(
+        reversed(x.shape[2:]), reversed(kernel_size), reversed(stride), reversed(dilation), strict=True
+    ):
         out = (size + s - 1) // s
         total = max((out - 1) * s + d * (k - 1) + 1 - size, 0)
         before = total // 2
@@ -108,7 +110,7 @@ def masked_conv(x, kernel, mask, stride, padding, dilation, bias=None):
 
 
 def hetconv(x, kernel, stride, padding, dilation, p, bias=None):
-    out, in_, kh, kw = kernel.shape
+    out, _, kh, kw = kernel.shape
     mask = torch.zeros_like(kernel)
     for o in range(out):
         mask[o, o % p :: p] = 1
@@ -132,9 +134,8 @@ def lean(x, stencil, pointwise, groups, stride, padding, dilation, bias=None):
 class Sparse(torch.autograd.Function):
     @staticmethod
     def forward(ctx, weight, keep, of):
-        out, in_, kh, kw = weight.shape
         mask = torch.zeros_like(weight)
-        for start in range(0, in_, of):
+        for start in range(0, weight.shape[1], of):
             block = weight[:, start : start + of].abs()
             count = -(-keep * block.shape[1] // of)
             top = block.sort(dim=1, descending=True, stable=True).indices[:, :count]
@@ -155,7 +156,7 @@ def nm(x, kernel, keep, of, stride, padding, dilation, bias=None):
 
 
 def penalty(masks, pixels, target_density):
-    done = sum(m.sum() * p for m, p in zip(masks, pixels))
-    work = sum(m.numel() * p for m, p in zip(masks, pixels))
+    done = sum(m.sum() * p for m, p in zip(masks, pixels, strict=True))
+    work = sum(m.numel() * p for m, p in zip(masks, pixels, strict=True))
     density = sum(m.sum() for m in masks) / sum(m.numel() for m in masks)
     return 0.01 * done / work + 0.99 * (density - target_density).abs()

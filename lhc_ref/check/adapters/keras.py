@@ -27,7 +27,7 @@ class KerasAdapter(Adapter):
         if not (isinstance(self.target, type) and issubclass(self.target, self.keras.layers.Layer)):
             raise UnsupportedError("keras: expected a Layer class. Check functions with the framework beneath.")
         dtype = geometry["dtype"]
-        keywords = self.arguments(self.target.__init__, constructor_settings(geometry, arrays), skip=1)
+        keywords = self.arguments(self.target, constructor_settings(geometry, arrays))
         layer = self.target(**keywords, dtype=dtype)
         layer.build(arrays["x"].shape)
         variables: dict[str, Any] = {}

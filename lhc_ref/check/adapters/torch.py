@@ -1,5 +1,6 @@
 """Targets of PyTorch: nn.Module classes, autograd.Function classes, and functions of tensors."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -76,10 +77,12 @@ class TorchAdapter(Adapter):
 
     def _function(self, tensors: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         offered = {**{k: v for k, v in tensors.items() if k != "dy"}, **geometry}
-        if isinstance(self.target, type) and issubclass(self.target, self.torch.autograd.Function):
-            given = self.arguments(self.target.forward, offered, skip=1)
-            return self.answer(self.target.apply(*given.values()), geometry["level"])
-        return self.answer(self.target(**self.arguments(self.target, offered)), geometry["level"])
+        target: Any = self.target
+        function = self.torch.autograd.Function
+        if inspect.isclass(self.target) and issubclass(self.target, function):
+            given = self.arguments(target.forward, offered, skip=1)
+            return self.answer(target.apply(*_in_order(target.forward, given)), geometry["level"])
+        return self.answer(target(**self.arguments(target, offered)), geometry["level"])
 
     def _gradients(self, y: Any, dy: Any, leaves: dict[str, Any]) -> dict[str, Any]:
         """Zeros where y does not depend on an array; nothing at all where y has another shape than it should."""
@@ -90,6 +93,11 @@ class TorchAdapter(Adapter):
         found = self.torch.autograd.grad(y, list(leaves.values()), dy.to(y.dtype), allow_unused=True)
         pairs = zip(leaves.items(), found, strict=True)
         return {f"d{name}": self.torch.zeros_like(leaf) if d is None else d for (name, leaf), d in pairs}
+
+
+def _in_order(forward: Any, given: dict[str, Any]) -> list[Any]:
+    """The arguments of a Function, by position; an array that the case does not have is None."""
+    return [given.get(name) for name in list(inspect.signature(forward).parameters)[1:]]
 
 
 def _put(torch: Any, module: Any, name: str, value: Any) -> Any:

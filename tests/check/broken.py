@@ -1,0 +1,90 @@
+"""Targets that go wrong in other ways than with numbers, and one that gives some wrong numbers."""
+
+import ctypes
+import os
+import time
+
+import numpy as np
+
+from tests.check import numpy_layer
+
+
+def raises(arrays, geometry):
+    raise ValueError("no such layer")
+
+
+def crashes(arrays, geometry):
+    ctypes.string_at(0)
+
+
+def ends(arrays, geometry):
+    os._exit(3)
+
+
+def exits(arrays, geometry):
+    raise SystemExit(0)
+
+
+def hangs(arrays, geometry):
+    time.sleep(60)
+
+
+def prints(arrays, geometry):
+    print("this is no answer", flush=True)
+    os.write(1, b"nor is this")
+    return numpy_layer.layer(arrays, geometry)
+
+
+def nothing(arrays, geometry):
+    return None
+
+
+def nan(arrays, geometry):
+    answer = numpy_layer.layer(arrays, geometry)
+    answer["dx"][0, 0, 0, 0] = np.nan
+    return answer
+
+
+def short(arrays, geometry):
+    return {**numpy_layer.layer(arrays, geometry), "y": numpy_layer.layer(arrays, geometry)["y"][:, :-1]}
+
+
+def double(arrays, geometry):
+    return {k: a.astype(np.float64) for k, a in numpy_layer.layer(arrays, geometry).items()}
+
+
+def forward(arrays, geometry):
+    return {"y": numpy_layer.layer(arrays, geometry)["y"]}
+
+
+def crashes_on_stride(arrays, geometry):
+    if geometry["stride"] != (1, 1):
+        ctypes.string_at(0)
+    return numpy_layer.layer(arrays, geometry)
+
+
+def dbias_mean(arrays, geometry):
+    answer = numpy_layer.layer(arrays, geometry)
+    if "dbias" in answer:
+        answer["dbias"] = arrays["dy"].mean(axis=(0, 1, 2))
+    return answer
+
+
+calls = 0
+
+
+def random(arrays, geometry):
+    global calls
+    calls += 1
+    answer = numpy_layer.layer(arrays, geometry)
+    return {**answer, "y": np.nextafter(answer["y"], answer["y"].dtype.type(calls % 2 * 100))}
+
+
+not_callable = 3
+
+
+def set_threads(count):
+    pass
+
+
+dbias_mean.set_threads = set_threads

@@ -1,0 +1,128 @@
+"""The command: what it prints and writes, its exit codes, expected failures, replay."""
+
+import json
+from xml.etree import ElementTree
+
+import pytest
+
+from lhc_ref.check.report import AREAS
+from lhc_ref.cli import main
+from lhc_ref.errors import ConfigError, InputError
+
+GOOD, BAD = "tests.check.numpy_layer:layer", "tests.check.broken:dbias_mean"
+
+
+def check(*arguments):
+    return main(["check", *map(str, arguments)])
+
+
+def test_a_correct_layer(capsys):
+    assert check(GOOD, "--levels", "free,rigid") == 0
+    text = capsys.readouterr().out
+    assert " 0 failed" in text
+    assert "not run, not declared: masked, hetconv, csg, lean, nm, regularizer" in text
+    assert "bfloat16 not declared; float16 not declared" in text
+    assert "expected a target with set_threads(count)" in text
+    for area in ("forward", "mask", "dx", "dkernel", "dscores", "dbias", "enabled", "grouping", "padding", "stride"):
+        assert f"\n  {area} " in text
+
+
+def test_a_wrong_layer_is_told_what_is_wrong_with_which_numbers(capsys):
+    assert check(BAD, "--dtypes", "float32") == 1
+    text = capsys.readouterr().out
+    assert "FAILED free: dbias (" in text
+    assert "worst at [" in text
+    assert ", expected " in text
+    assert "budget 0 = (gamma_" in text
+    assert "diagnosis: dbias is averaged over batch and pixels" in text
+    smallest = text.partition("smallest case: --case ")[2].split()[0]
+    assert "h=1" in smallest or "w=1" in smallest
+
+    assert check(BAD, "--case", smallest) == 1
+    assert "1 failed" in capsys.readouterr().out
+    assert check(GOOD, "--case", smallest) == 0
+
+
+def test_a_crash_is_a_finding_and_the_other_areas_are_judged(capsys):
+    assert check("tests.check.broken:crashes_on_stride", "--dtypes", "float32") == 1
+    rows = {line.split()[0]: line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    assert rows["stride"] == ["0", "5"]
+    assert rows["forward"][1] == "0"
+
+
+def test_calls_that_differ_from_each_other(capsys):
+    assert check("tests.check.broken:random", "--json", "-") == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["areas"]["free"]["determinism"] == {"failed": 1}
+
+
+def test_json_and_junit(tmp_path, capsys):
+    assert check(BAD, "--dtypes", "float32", "--json", tmp_path / "r.json", "--junit", tmp_path / "r.xml") == 1
+    report = json.loads((tmp_path / "r.json").read_text())
+    failed = [f for f in report["findings"] if f["status"] == "failed"]
+    assert {(f["level"], f["tensor"]) for f in failed} == {("free", "dbias")}
+    assert failed[0]["diagnosis"] == ["dbias is averaged over batch and pixels"]
+    assert report["areas"]["free"]["forward"] == {"passed": 19}
+    suites = ElementTree.parse(tmp_path / "r.xml").getroot()
+    tests = suites.findall("./testsuite[@name='lhc.free']/testcase")
+    assert sum(t.find("failure") is not None for t in tests) == len(failed)
+    assert int(suites.find("./testsuite[@name='lhc.free']").get("failures")) == len(failed)
+    assert suites.find("./testsuite[@name='lhc.nm']/testcase/skipped").get("message") == "level not declared"
+
+
+def test_expected_failures_and_stale_lines(tmp_path, capsys):
+    lines = ["free/dbias # known", "free/enabled", "free/grouping", "free/padding", "free/stride", "free/dilation"]
+    known = tmp_path / "known.txt"
+    known.write_text("\n".join(lines))
+    assert check(BAD, "--dtypes", "float32", "--xfail", known) == 0
+    assert "expected failure" in capsys.readouterr().out
+    known.write_text("\n".join([*lines, "", "free/mask"]))
+    assert check(BAD, "--dtypes", "float32", "--xfail", known) == 1
+    assert "known.txt:8: free/mask: expected a failure, got none. Remove the line." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["free", "free/colour", "rigid/dbias", "dbias"])
+def test_lines_that_name_nothing(tmp_path, line):
+    known = tmp_path / "known.txt"
+    known.write_text(line)
+    with pytest.raises(ConfigError, match=r"known.txt:1: expected LEVEL/AREA"):
+        check(GOOD, "--xfail", known)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        (["no_such_module:Layer"], ConfigError, "expected an importable target"),
+        (["tests.check.broken:nobody"], ConfigError, "expected an importable target"),
+        ([], ConfigError, "check: expected a target"),
+        ([GOOD, "--levels", "freed"], ConfigError, "level: expected one of free, rigid"),
+        ([GOOD, "--dtypes", "int8"], InputError, "dtype: expected one of"),
+        ([GOOD, "--case", "rigid:h=5"], ConfigError, "expected a level that is declared"),
+        ([GOOD, "--case", "x"], InputError, "case: expected an id"),
+    ],
+)
+def test_what_cannot_be_run_is_an_error(arguments, error, words):
+    with pytest.raises(error, match=words):
+        check(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [["--framework", "cobol"], ["--names", "kernel"], ["--also", "nm"]])
+def test_wrong_usage(arguments):
+    with pytest.raises(SystemExit, match="2"):
+        check(GOOD, *arguments)
+
+
+def test_another_seed_makes_other_cases(capsys):
+    for seed in (1, 2):
+        assert check(GOOD, "--seed", seed, "--json", "-", "--dtypes", "float32") == 0
+        assert json.loads(capsys.readouterr().out)["seed"] == seed
+
+
+def test_every_area_can_be_shown_failing(capsys):
+    """One target that is wrong in everything, for the areas of every level."""
+    shown = set()
+    for level, target in (("free", "all_wrong"), ("csg", "all_wrong"), ("lean", "all_wrong"), ("regularizer", "all_wrong")):
+        check("--also", f"{level}=tests.check.wrong:{target}", "--json", "-")
+        counts = json.loads(capsys.readouterr().out)["areas"][level]
+        shown |= {area for area, statuses in counts.items() if statuses.get("failed")}
+    assert shown == set(AREAS)

@@ -1,0 +1,69 @@
+"""The target's process: whatever happens in it is an outcome, and the next call works."""
+
+import pytest
+
+from lhc_ref.check.adapters import Declaration
+from lhc_ref.check.cases import Case
+from lhc_ref.check.compare import judge
+from lhc_ref.check.precision import Precision
+from lhc_ref.check.process import Target
+from lhc_ref.check.reference import solve
+
+CASE = Case(n=2, ci=3, co=4, seed=1)
+
+
+@pytest.fixture(scope="module")
+def target():
+    with Target("numpy", Declaration(), timeout_s=1.0) as found:
+        yield found
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "words"),
+    [
+        ("raises", "raised", "ValueError: no such layer"),
+        ("crashes", "crashed", "SIGSEGV"),
+        ("ends", "crashed", "exit code 3"),
+        ("exits", "crashed", "exit code 0"),
+        ("hangs", "timed out", "no answer within 1 s"),
+        ("nothing", "raised", 'expected a dict with at least "y"'),
+        ("prints", "ok", ""),
+        ("missing_name", "raised", "missing_name"),
+        ("not_callable", "raised", "expected a class or function, got int"),
+    ],
+)
+def test_an_outcome_for_everything_and_the_next_call_works(target, name, status, words):
+    outcome = target.call(f"tests.check.broken:{name}", CASE)
+    assert outcome.status == status
+    assert words in outcome.text
+    assert target.call("tests.check.numpy_layer:layer", CASE).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("name", "failing", "words"),
+    [
+        ("nan", {"dx"}, "1 of 96 elements are outside their budget, 1 of them NaN"),
+        ("short", {"y"}, "shape: expected [2, 4, 4, 4], got [2, 3, 4, 4]"),
+        ("double", {"y", "mask", "dx", "dkernel", "dscores", "dbias"}, "dtype: expected float32, got float64"),
+        ("dbias_mean", {"dbias"}, "outside their budget"),
+        ("raises", {"call"}, "raised: ValueError: no such layer"),
+    ],
+)
+def test_findings(target, name, failing, words):
+    outcome = target.call(f"tests.check.broken:{name}", CASE)
+    found = [f for f in judge(CASE, outcome, solve(CASE, Precision.of("float32"))) if f.status == "failed"]
+    assert {f.tensor for f in found} == failing
+    assert words in found[0].why
+
+
+def test_what_is_not_returned_is_not_run(target):
+    outcome = target.call("tests.check.broken:forward", CASE)
+    found = {f.tensor: f.status for f in judge(CASE, outcome, solve(CASE, Precision.of("float32")))}
+    assert found.pop("y") == "passed"
+    assert set(found.values()) == {"not run"}
+
+
+def test_layouts_are_turned_both_ways():
+    with Target("numpy", Declaration("NCHW", "OIHW")) as target:
+        outcome = target.call("tests.check.turned:layer", CASE)
+        assert all(f.status == "passed" for f in judge(CASE, outcome, solve(CASE, Precision.of("float32"))))
