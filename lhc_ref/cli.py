@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref import command, data, modelfile, runs
+from lhc_ref import command, data, inspect_cli, modelfile, runs
 from lhc_ref.check import cli as check
 from lhc_ref.config import TrainConfig, read_toml, resolve
 from lhc_ref.errors import ConfigError
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         kind = type(default)
         train.add_argument(
             f"--{f.name.replace('_', '-')}",
-            type=_integers if kind is tuple else kind,
+            type=inspect_cli.integers if kind is tuple else kind,
             default=argparse.SUPPRESS,
             metavar="IN,OUT" if kind is tuple else kind.__name__.upper(),
             help=f"{f.metadata['help']} ({','.join(map(str, default)) if kind is tuple else default})",
@@ -83,16 +83,9 @@ def _parser() -> argparse.ArgumentParser:
     split.add_argument("--split", choices=data.SPLITS, default="test", help="which part (test)")
     split.set_defaults(act=_data)
 
+    inspect_cli.add_parsers(commands)
     check.add_parser(commands)
     return parser
-
-
-def _integers(text: str) -> list[int]:
-    """The integers of `16,16`."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError as e:
-        raise argparse.ArgumentTypeError(f"expected integers as in 16,16, got {text!r}. Leave no spaces.") from e
 
 
 def _train(args: argparse.Namespace) -> None:

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from lhc_ref import convolutions
 from lhc_ref.errors import ConfigError
+from lhc_ref.models import MODELS
 from lhc_ref.schedule import DECAYS
 
-CONVOLUTIONS = ("standard", "lhc-free", "lhc-rigid")
 DTYPES = ("float32", "float64")
 
 
@@ -33,8 +34,9 @@ class TrainConfig:
     """
 
     data: str = _option("digits", "digits, or an .npz file with x [n, h, w, c] and y [n]")
-    model: str = _option("digits-cnn", "the net: digits-cnn or golden")
-    conv: str = _option("lhc-free", f"its convolutions: {', '.join(CONVOLUTIONS)}")
+    model: str = _option("digits-cnn", f"the net: {', '.join(MODELS)}")
+    width: float = _option(1.0, "its channels as a share of the model's own")
+    conv: str = _option("lhc-free", f"its convolutions: {convolutions.HELP}")
     target_density: float = _option(0.12, "share of the weights that LHC layers shall keep")
     groups: tuple[int, int] = _option((16, 16), "adjacent input, output channels that share one pattern")
     seed: int = _option(0, "of initial weights, enabled channels, batches and augmentation")
@@ -56,7 +58,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for f in fields(self):
             object.__setattr__(self, f.name, _typed(f.name, getattr(self, f.name), f.default))
-        self._need("conv", self.conv in CONVOLUTIONS, f"one of {', '.join(CONVOLUTIONS)}")
+        convolutions.parse(self.conv)
+        self._need("model", self.model in MODELS, f"one of {', '.join(MODELS)}")
         self._need("decay", self.decay in DECAYS, f"one of {', '.join(DECAYS)}")
         self._need("dtype", self.dtype in DTYPES, f"one of {', '.join(DTYPES)}")
         self._need("target_density", 0 < self.target_density <= 1, "a share above 0 and at most 1")
@@ -75,11 +78,16 @@ class TrainConfig:
             self._need(name, getattr(self, name) >= 0, "at least 0")
         for name in ("epochs_coarse", "batch"):
             self._need(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("lr", "lr_fine"):
+        for name in ("lr", "lr_fine", "width"):
             self._need(name, getattr(self, name) > 0, "a number above 0")
-        if self.conv != "standard":
+        if self.learns_masks:
             # Why: the coarse stage's result is the best epoch among those with all channels enabled.
             self._need("epochs_coarse", self.epochs_coarse > self.enable_epochs, "more than enable_epochs")
+
+    @property
+    def learns_masks(self) -> bool:
+        """Whether the net has LHC layers."""
+        return self.conv.startswith("lhc-")
 
     def _need(self, name: str, ok: bool, expected: str) -> None:
         if not ok:

@@ -7,8 +7,9 @@ import numpy as np
 
 from lhc_ref import ops
 from lhc_ref.arrays import Array
+from lhc_ref.conv_layers import Generator, LeanConv2d, SubsampleAndPad
 from lhc_ref.errors import InputError
-from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, LhcConv2d, Operator, Residual, Sequential
+from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, Operator, Pass, Residual, Sequential
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node, Tensor
 from lhc_ref.nets import Net
 from lhc_ref.norm import EPSILON
@@ -92,10 +93,18 @@ def _emit(layers: Sequence[Layer], value: str, nodes: list[Node]) -> str:
         layer = rest.pop(0)
         if isinstance(layer, Sequential):
             rest = [*layer.layers, *rest]
+        elif isinstance(layer, Generator):
+            continue  # Why: the kernels made of it are in the file.
+        elif isinstance(layer, LeanConv2d):
+            value = _lean(layer, _norm_after(rest), value, nodes)
         elif isinstance(layer, Conv2d):
-            norm = rest.pop(0) if rest and isinstance(rest[0], BatchNorm) else None
-            attrs = {**layer.options, "groups": layer.groups}
-            value = _add(nodes, "conv2d", layer.name, (value,), attrs, _conv_tensors(layer, norm))
+            value = _conv(layer, _norm_after(rest), value, nodes)
+        elif isinstance(layer, BatchNorm):
+            value = _add(nodes, "conv2d", layer.name, (value,), {"groups": len(layer.state["mean"])}, _pointwise(layer))
+        elif isinstance(layer, SubsampleAndPad):
+            tensors = {"kernel": MaskedKernel.from_dense(layer.kernel(), layer.kernel() > 0, 1, 1)}
+            attrs = {"stride": (layer.stride, layer.stride), "padding": "valid"}
+            value = _add(nodes, "conv2d", layer.name, (value,), attrs, tensors)
         elif isinstance(layer, Dense):
             tensors = {role: weight.astype(np.float32) for role, weight in layer.weights.items()}
             value = _add(nodes, "dense", layer.name, (value,), None, tensors)
@@ -114,22 +123,56 @@ def _emit(layers: Sequence[Layer], value: str, nodes: list[Node]) -> str:
     return value
 
 
-def _conv_tensors(layer: Conv2d, norm: Layer | None) -> dict[str, Tensor]:
-    """Kernel and bias of a convolution, with the batch norm after it folded in."""
-    kernel = layer.weights["kernel"].astype(np.float64)
-    bias = layer.weights["bias"].astype(np.float64) if "bias" in layer.weights else np.zeros(kernel.shape[-1])
-    if norm is not None:
-        rate, mean, beta = _affine(norm)
-        kernel, bias = kernel * rate, (bias - mean) * rate + beta
-    whole = kernel.astype(np.float32)
-    folded: Tensor = whole
-    if isinstance(layer, LhcConv2d):
-        groups = layer.mask_options["group_in"], layer.mask_options["group_out"]
-        folded = MaskedKernel.from_dense(whole, layer.pattern_mask(), *groups)
-    return {"kernel": folded, "bias": bias.astype(np.float32)}
+def _norm_after(rest: list[Layer]) -> BatchNorm | None:
+    """The batch norm at the front of `rest`, taken off it."""
+    if not rest or not isinstance(rest[0], BatchNorm):
+        return None
+    norm = rest[0]
+    del rest[0]
+    return norm
 
 
-def _affine(norm: Layer) -> tuple[Array, Array, Array]:
-    """A batch norm at inference as f64 (rate, mean, beta): `(x - mean) * rate + beta`."""
+def _conv(layer: Conv2d, norm: BatchNorm | None, value: str, nodes: list[Node]) -> str:
+    """The node of a convolution, with the batch norm after it folded in."""
+    rate, shift = _affine(norm, _bias(layer))
+    whole = (layer.kernel(Pass()).astype(np.float64) * rate).astype(np.float32)
+    masked = layer.kernel_mask()
+    kernel: Tensor = whole if masked is None else MaskedKernel.from_dense(whole, *masked)
+    tensors = {"kernel": kernel, "bias": shift.astype(np.float32)}
+    return _add(nodes, "conv2d", layer.name, (value,), {**layer.options, "groups": layer.groups}, tensors)
+
+
+def _lean(layer: LeanConv2d, norm: BatchNorm | None, value: str, nodes: list[Node]) -> str:
+    """The nodes of a lean convolution: the stencil, the 1x1 with the bias, and their sum."""
+    rate, shift = _affine(norm, _bias(layer))
+    (stencil, pads), (pointwise, no_pads) = (
+        ((kernel.astype(np.float64) * rate).astype(np.float32), padding) for kernel, padding in layer.kernels()
+    )
+    exists = np.broadcast_to(layer.stencil_taps()[:, :, None, None], stencil.shape).copy()
+    masked: dict[str, Tensor] = {"kernel": MaskedKernel.from_dense(stencil, exists, 1, 1)}
+    attrs = {"stride": layer.stride, "padding": pads, "groups": layer.groups}
+    spatial = _add(nodes, "conv2d", f"{layer.name}_stencil", (value,), attrs, masked)
+    whole: dict[str, Tensor] = {"kernel": pointwise, "bias": shift.astype(np.float32)}
+    attrs = {"stride": layer.stride, "padding": no_pads}
+    coupled = _add(nodes, "conv2d", f"{layer.name}_pointwise", (value,), attrs, whole)
+    return _add(nodes, "add", layer.name, (spatial, coupled))
+
+
+def _pointwise(norm: BatchNorm) -> dict[str, Tensor]:
+    """A batch norm that follows no convolution, as a depthwise 1x1."""
+    rate, shift = _affine(norm, np.zeros(len(norm.state["mean"])))
+    return {"kernel": rate.astype(np.float32)[None, None, None], "bias": shift.astype(np.float32)}
+
+
+def _bias(layer: Conv2d | LeanConv2d) -> Array:
+    """A layer's own bias, f64[c_out]."""
+    return layer.weights["bias"].astype(np.float64) if "bias" in layer.weights else np.zeros(layer.c_out)
+
+
+def _affine(norm: BatchNorm | None, bias: Array) -> tuple[Array, Array]:
+    """f64[c_out] each: what a convolution's kernel is multiplied by, and its bias, with the batch norm at inference."""
+    if norm is None:
+        return np.ones(len(bias)), bias
     weights = {name: array.astype(np.float64) for name, array in {**norm.weights, **norm.state}.items()}
-    return weights["gamma"] / np.sqrt(weights["variance"] + EPSILON), weights["mean"], weights["beta"]
+    rate = weights["gamma"] / np.sqrt(weights["variance"] + EPSILON)
+    return rate, (bias - weights["mean"]) * rate + weights["beta"]

@@ -20,8 +20,19 @@ Value = Any  # an array, or a Variable of the pass's tape
 CUT_NORMAL_DEVIATION = 0.87962566103423978
 
 
-def he_normal(rng: np.random.Generator, shape: tuple[int, ...], fan_in: int, dtype: str) -> np.ndarray:
+Draws = np.random.Generator | None
+"""What draws initial weights; None draws none, and leaves arrays that have a shape and no memory (`shape_alone`)."""
+
+
+def shape_alone(shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """f[shape] without memory of its own: a read-only view of one zero. For nets that are counted, not run."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def he_normal(rng: Draws, shape: tuple[int, ...], fan_in: int, dtype: str) -> np.ndarray:
     """A normal cut at two deviations, of variance `2 / fan_in`: f[shape], drawn in float64 (Keras' `he_normal`)."""
+    if rng is None:
+        return shape_alone(shape, dtype)
     values = rng.standard_normal(shape)
     while (outside := abs(values) > 2.0).any():
         values[outside] = rng.standard_normal(int(outside.sum()))
@@ -96,7 +107,7 @@ class Conv2d(Layer):
         name: str,
         c_in: int,
         c_out: int,
-        rng: np.random.Generator,
+        rng: Draws,
         *,
         size: int | tuple[int, int] = 3,
         stride: int | tuple[int, int] = 1,
@@ -108,7 +119,12 @@ class Conv2d(Layer):
     ) -> None:
         super().__init__(name)
         kh, kw = pair(size, "size")
-        self.options = {"stride": pair(stride, "stride"), "padding": padding, "dilation": pair(dilation, "dilation")}
+        self.c_in, self.c_out, self.size = c_in, c_out, (kh, kw)
+        self.options: dict[str, Any] = {
+            "stride": pair(stride, "stride"),
+            "padding": padding,
+            "dilation": pair(dilation, "dilation"),
+        }
         self.groups = groups
         shape = (kh, kw, c_in // groups, c_out)
         self.weights["kernel"] = he_normal(rng, shape, kh * kw * (c_in // groups), dtype)
@@ -116,7 +132,23 @@ class Conv2d(Layer):
             self.weights["bias"] = np.zeros(c_out, dtype)
 
     def __call__(self, x: Value, run: Pass) -> Value:
-        return self.convolve(x, run.weight(self, "kernel"), run)
+        return self.convolve(x, self.kernel(run), run)
+
+    def kernel(self, run: Pass) -> Value:
+        """The kernel f[kh, kw, c_in/groups, c_out] that this pass convolves with."""
+        return run.weight(self, "kernel")
+
+    def kernel_mask(self) -> tuple[np.ndarray, int, int] | None:
+        """Which weights of that kernel exist: (bool[kh, kw, gi, go], group_in, group_out); None: all of them."""
+        return None
+
+    def taps(self) -> list[tuple[np.ndarray, conv.Padding]]:
+        """Each convolution of the layer as (how many weights a tap has i64[kh, kw], padding), unless learned: then all.
+
+        Weights that no training brings back are not there.
+        """
+        whole = np.full(self.size, self.c_in // self.groups * self.c_out)
+        return [(whole, self.options["padding"])]
 
     def convolve(self, x: Value, kernel: Value, run: Pass) -> Value:
         """The layer's convolution and bias with this kernel."""
@@ -150,7 +182,7 @@ class LhcConv2d(Conv2d):
         name: str,
         c_in: int,
         c_out: int,
-        rng: np.random.Generator,
+        rng: Draws,
         *,
         kind: str = "free",
         group_in: int = 1,
@@ -193,6 +225,9 @@ class LhcConv2d(Conv2d):
         )
         return kept > 0
 
+    def kernel_mask(self) -> tuple[np.ndarray, int, int]:
+        return self.pattern_mask(), self.mask_options["group_in"], self.mask_options["group_out"]
+
     def kept(self) -> int:
         """How many weights the mask keeps, with the channels enabled now."""
         return int(self.mask(self.weights["scores"]).sum(dtype=np.int64))
@@ -208,9 +243,7 @@ class LhcConv2d(Conv2d):
 class Dense(Layer):
     """A matrix product and a bias, f[n, features] -> f[n, units]; starts as `he_normal` and zero."""
 
-    def __init__(
-        self, name: str, features: int, units: int, rng: np.random.Generator, *, dtype: str = "float32"
-    ) -> None:
+    def __init__(self, name: str, features: int, units: int, rng: Draws, *, dtype: str = "float32") -> None:
         super().__init__(name)
         self.weights["kernel"] = he_normal(rng, (features, units), features, dtype)
         self.weights["bias"] = np.zeros(units, dtype)

@@ -1,17 +1,13 @@
-"""Nets: a body of layers with what training and export ask of it, and a factory for each that is known by name."""
+"""Nets: a body of layers with what training and export ask of it."""
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
 import numpy as np
 
-from lhc_ref import ops
 from lhc_ref.arrays import Array
-from lhc_ref.errors import ConfigError, InputError
+from lhc_ref.errors import InputError
 from lhc_ref.fingerprint import fingerprint
-from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, LhcConv2d, Operator, Pass, Sequential, Value
-
-MakeConv = Callable[..., Conv2d]
+from lhc_ref.layers import Layer, LhcConv2d, Pass, Value
 
 
 class Net:
@@ -34,7 +30,7 @@ class Net:
     InputError : two layers of one name.
     """
 
-    def __init__(self, body: Sequential, image_shape: tuple[int, int, int]) -> None:
+    def __init__(self, body: Layer, image_shape: tuple[int, int, int]) -> None:
         self.body, self.image_shape = body, image_shape
         self.layers = list(body.leaves())
         names = [layer.name for layer in self.layers]
@@ -96,104 +92,3 @@ class Net:
     def weights_hash(self) -> str:
         """A hash of every weight's and state's name, type, shape and bits: equal for equal nets alone."""
         return fingerprint({**self.weights, **self.state})
-
-
-def convolution(kind: str, groups: tuple[int, int]) -> MakeConv:
-    """The layer that a factory uses for its convolutions.
-
-    Parameters
-    ----------
-    kind : "standard" | "lhc-free" | "lhc-rigid"
-    groups : (group_in, group_out) of an LHC layer
-
-    Raises
-    ------
-    ConfigError : another kind.
-    """
-    if kind == "standard":
-        return Conv2d
-    if kind in ("lhc-free", "lhc-rigid"):
-        return partial(LhcConv2d, kind=kind.removeprefix("lhc-"), group_in=groups[0], group_out=groups[1])
-    raise ConfigError(f"conv: expected standard, lhc-free or lhc-rigid, got {kind!r}. Use one of these.")
-
-
-def digits_cnn(
-    image_shape: tuple[int, int, int], classes: int, make_conv: MakeConv, rng: np.random.Generator, dtype: str
-) -> Net:
-    """A small net for small images: stem 32, then 64 | pool | 64, 128, 128 with batch norm, global average, dense."""
-
-    def block(name: str, make: MakeConv, c_in: int, c_out: int) -> list[Layer]:
-        # Why no bias: batch norm's beta is one.
-        return [
-            make(name, c_in, c_out, rng, bias=False, dtype=dtype),
-            BatchNorm(f"{name}_norm", c_out, dtype=dtype),
-            Operator(f"{name}_relu", ops.relu),
-        ]
-
-    layers = [
-        *block("stem", Conv2d, image_shape[2], 32),
-        *block("conv1", make_conv, 32, 64),
-        Operator("pool", ops.max_pool, size=(2, 2), padding="same"),
-        *block("conv2", make_conv, 64, 64),
-        *block("conv3", make_conv, 64, 128),
-        *block("conv4", make_conv, 128, 128),
-        Operator("average", ops.global_average_pool),
-        Dense("head", 128, classes, rng, dtype=dtype),
-    ]
-    return Net(Sequential("digits-cnn", layers), image_shape)
-
-
-def golden(
-    image_shape: tuple[int, int, int], classes: int, make_conv: MakeConv, rng: np.random.Generator, dtype: str
-) -> Net:
-    """The smallest net with two LHC layers, without batch norm: stem 8, 12 | pool | 10, global average, dense.
-
-    The one that the authors' layers were trained in for the tests' trajectories, with groups (4, 4) and (8, 4) there.
-    """
-    layers = [
-        Conv2d("stem", image_shape[2], 8, rng, dtype=dtype),
-        Operator("stem_relu", ops.relu),
-        make_conv("lhc1", 8, 12, rng, dtype=dtype),
-        Operator("lhc1_relu", ops.relu),
-        Operator("pool", ops.max_pool, size=(2, 2), padding="same"),
-        make_conv("lhc2", 12, 10, rng, dtype=dtype),
-        Operator("lhc2_relu", ops.relu),
-        Operator("average", ops.global_average_pool),
-        Dense("head", 10, classes, rng, dtype=dtype),
-    ]
-    return Net(Sequential("golden", layers), image_shape)
-
-
-NETS: dict[str, Callable[..., Net]] = {"digits-cnn": digits_cnn, "golden": golden}
-
-
-def make_net(
-    model: str,
-    conv: str = "standard",
-    *,
-    image_shape: tuple[int, int, int],
-    classes: int,
-    groups: tuple[int, int] = (16, 16),
-    seed: int = 0,
-    dtype: str = "float32",
-) -> Net:
-    """A net by name, with the convolution asked for and freshly drawn weights.
-
-    Parameters
-    ----------
-    model : a key of `NETS`
-    conv : "standard" | "lhc-free" | "lhc-rigid"; stem and classifier stay ordinary
-    image_shape : (h, w, c)
-    classes : outputs
-    groups : (group_in, group_out) of LHC layers
-    seed : of the initial weights
-    dtype : "float32" | "float64", of the weights
-
-    Raises
-    ------
-    ConfigError : an unknown name.
-    """
-    if model not in NETS:
-        raise ConfigError(f"model: expected one of {', '.join(NETS)}, got {model!r}. Use one of these.")
-    rng = np.random.default_rng(seed)
-    return NETS[model](image_shape, classes, convolution(conv, groups), rng, dtype)

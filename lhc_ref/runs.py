@@ -125,7 +125,7 @@ def to_spec(folder: Path, *, softmax: bool = True) -> ModelSpec:
         "conv": config.conv,
         "seed": str(config.seed),
         "density": str(progress.result["density"]),
-        "target_density": str(config.target_density) if config.conv != "standard" else "1.0",
+        "target_density": str(config.target_density) if config.learns_masks else "1.0",
         "test_accuracy": str(progress.result["test_accuracy"]),
         "weights_hash": progress.result["weights_hash"],
     }

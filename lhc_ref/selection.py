@@ -39,6 +39,6 @@ def merit(record: Record, config: TrainConfig) -> tuple[bool, float, float, floa
 
 def _excess(record: Record, config: TrainConfig) -> float:
     """How far an epoch's density is above the limit; a net without LHC layers has none to keep to."""
-    if config.conv == "standard":
+    if not config.learns_masks:
         return 0.0
     return max(0.0, record["density"] - density_limit(config))

@@ -16,7 +16,7 @@ from lhc_ref.checkpoint import part, prefixed
 from lhc_ref.config import TrainConfig, to_toml
 from lhc_ref.errors import CheckpointError, InputError, LhcError
 from lhc_ref.layers import Pass
-from lhc_ref.nets import make_net
+from lhc_ref.models import make_net
 from lhc_ref.optim import SGD
 from lhc_ref.regularizer import density_penalty
 from lhc_ref.selection import Record, density_limit, measure, merit, qualifies
@@ -79,6 +79,7 @@ class Trainer:
             groups=config.groups,
             seed=config.seed,
             dtype=config.dtype,
+            width=config.width,
         )
         self.x = {split: dataset.normalised(split, config.dtype) for split in ("train", "validation")}
         # Why the 1: another stream than the initial weights'.

@@ -2,11 +2,13 @@ import numpy as np
 import pytest
 
 from lhc_ref import modelfile, ops
+from lhc_ref.conv_layers import Concat
 from lhc_ref.errors import InputError
-from lhc_ref.evaluate import evaluate
+from lhc_ref.evaluate import evaluate, evaluate_with_bounds
 from lhc_ref.export import to_spec
 from lhc_ref.layers import BatchNorm, Conv2d, Dense, LhcConv2d, Operator, Residual, Sequential
-from lhc_ref.nets import Net, make_net
+from lhc_ref.models import make_net
+from lhc_ref.nets import Net
 from lhc_ref.norm import EPSILON
 from lhc_ref.tape import define_vjp
 from tests.tolerances import assert_exact
@@ -110,7 +112,37 @@ def twice(x):
 define_vjp(twice, lambda dy, x: (2 * dy,))
 
 
-@pytest.mark.parametrize("layer", [BatchNorm("odd", 2), Operator("odd", twice)])
+@pytest.mark.parametrize("layer", [Concat("odd", Operator("part", ops.relu)), Operator("odd", twice)])
 def test_layers_that_a_file_cannot_hold(layer):
     with pytest.raises(InputError, match="odd: expected a layer that a model file can hold"):
         to_spec(Net(Sequential("s", [Operator("relu", ops.relu), layer]), (2, 2, 2)))
+
+
+@pytest.mark.parametrize("conv", ["standard", "lhc-free", "hetconv:2", "csg", "csg-binary", "lean", "nm:2:4"])
+@pytest.mark.parametrize("model", ["golden", "resnet20", "vgg16-bn"])
+def test_each_convolution_through_a_file(model, conv, tmp_path):
+    """The file's net in float64 against the net's own in float32."""
+    options = {"image_shape": (16, 16, 3), "classes": 3, "width": 0.5 if model == "golden" else 0.25, "groups": (4, 2)}
+    net = make_net(model, conv, **options)
+    for layer in net.layers:
+        if isinstance(layer, BatchNorm):
+            layer.state["mean"][...] = np.random.default_rng(2).standard_normal(layer.state["mean"].shape)
+            layer.state["variance"][...] = np.random.default_rng(3).uniform(0.5, 2, layer.state["mean"].shape)
+    modelfile.save(tmp_path / "net.lhc", to_spec(net, softmax=False))
+    spec = modelfile.load(tmp_path / "net.lhc")
+    x = np.random.default_rng(1).standard_normal((2, 16, 16, 3)).astype(np.float32)
+    (value, bound) = evaluate_with_bounds(spec, {"image": x})[spec.outputs[0]]
+    # The net in float32 is a float32 engine of the file's graph, but for the folding: a few roundings a layer more.
+    assert not (abs(net.predict(x) - value) > 2 * bound).any()
+    masked = [n for n in spec.nodes if isinstance(n.tensors.get("kernel"), modelfile.MaskedKernel)]
+    assert bool(masked) == (conv in ("lhc-free", "hetconv:2", "lean", "nm:2:4") or model == "resnet20")
+
+
+def test_a_batch_norm_without_a_convolution_becomes_a_depthwise_1x1():
+    net = whole_numbers(
+        Net(Sequential("s", [Operator("relu", ops.relu), BatchNorm("n", 2, dtype="float64")]), (3, 3, 2))
+    )
+    spec = modelfile.validate(to_spec(net, softmax=False))
+    assert spec.nodes[-1].op == "conv2d"
+    x = np.random.default_rng(1).integers(-2, 3, (3, 3, 3, 2)).astype(np.float64)
+    assert_exact(evaluate(spec, {"image": x})[spec.outputs[0]], net.predict(x))

@@ -3,13 +3,14 @@ import pytest
 
 from lhc_ref.errors import ConfigError, InputError
 from lhc_ref.layers import BatchNorm, Conv2d, Pass, Sequential
-from lhc_ref.nets import NETS, Net, make_net
+from lhc_ref.models import make_net
+from lhc_ref.nets import Net
 from tests.tolerances import assert_exact, assert_identical
 
 DIGITS = {"image_shape": (8, 8, 1), "classes": 10}
 
 
-@pytest.mark.parametrize("model", NETS)
+@pytest.mark.parametrize("model", ["digits-cnn", "golden"])
 @pytest.mark.parametrize("conv", ["standard", "lhc-free", "lhc-rigid"])
 def test_each_net_with_each_convolution(model, conv):
     net = make_net(model, conv, **DIGITS, groups=(4, 8))
@@ -83,7 +84,7 @@ def test_names_are_unique_and_known():
     twice = [BatchNorm("n", 1), BatchNorm("n", 1)]
     with pytest.raises(InputError, match="net: expected a name for each layer, got n, n"):
         Net(Sequential("s", twice), (1, 1, 1))
-    with pytest.raises(ConfigError, match="model: expected one of digits-cnn, golden, got 'vgg'"):
+    with pytest.raises(ConfigError, match=r"model: expected one of digits-cnn, golden, .*, got 'vgg'"):
         make_net("vgg", **DIGITS)
-    with pytest.raises(ConfigError, match="conv: expected standard, lhc-free or lhc-rigid, got 'lhc'"):
+    with pytest.raises(ConfigError, match=r"conv: expected one of standard, lhc-free, .*, got 'lhc'"):
         make_net("golden", "lhc", **DIGITS)

@@ -7,7 +7,8 @@ import pytest
 
 from lhc_ref import mask, ops
 from lhc_ref.layers import LhcConv2d, Pass
-from lhc_ref.nets import golden
+from lhc_ref.models.builder import Builder
+from lhc_ref.models.small import golden
 from lhc_ref.optim import SGD
 from lhc_ref.regularizer import density_penalty
 from lhc_ref.schedule import base_strength, strength
@@ -31,7 +32,7 @@ def make_net(data):
             name, c_in, c_out, rng, kind=str(data["kind"]), group_in=group_in, group_out=group_out, **options
         )
 
-    net = golden(data["x"].shape[1:], 4, make, np.random.default_rng(0), "float32")
+    net = golden(Builder(make, np.random.default_rng(0)), data["x"].shape[1:], 4)
     for name, weight in net.weights.items():
         weight[...] = data[f"init.{their_name(name)}"]
     return net
