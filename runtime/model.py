@@ -64,7 +64,7 @@ class Model:
     A weight that does not exist is skipped: NaN or infinity in an input that only missing weights would read does not
     reach the output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing
     weight is a stored zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed
-    against executed).
+    against executed). A depthwise layer on a single image computes all its taps.
     """
 
     def __init__(self, spec: ModelSpec, source: "Source | None" = None, views: Views | None = None) -> None:
@@ -119,8 +119,7 @@ class Model:
 
         Returns
         -------
-        f32[n, ...output shape]; a dict by name if the model has several outputs or `x` was a dict with several inputs'
-        arrays.
+        f32[n, ...output shape]; a dict by name if the model has several outputs.
 
         Raises
         ------
@@ -164,11 +163,10 @@ class Model:
             )
         for name, array in given.items():
             _check_array(f"out {name!r}", array, shapes[name])
-            if array.shape[0] != batch or not array.flags.writeable:
-                raise InputError(
-                    f"out {name!r}: expected a writeable array for {batch} images, got {array.shape[0]}. "
-                    "Allocate it anew."
-                )
+            if array.shape[0] != batch:
+                raise InputError(f"out {name!r}: expected {batch} images, got {array.shape[0]}. Allocate it anew.")
+            if not array.flags.writeable:
+                raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
         return given
 
     def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:

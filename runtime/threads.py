@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numba
+import numpy as np
 from numba.core import config
 
 from lhc_ref.modelfile import InputError
@@ -43,11 +44,11 @@ def resolve(threads: int | None) -> int:
     """The number of workers for a request: None means every available core. Raises InputError for less than 1."""
     if threads is None:
         threads = available_cores()
-    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+    if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 1:
         raise InputError(
             f"threads: expected a whole number of at least 1, got {threads!r}. Leave it out to use every core."
         )
-    return 1 if config.DISABLE_JIT else min(threads, int(config.NUMBA_NUM_THREADS))
+    return 1 if config.DISABLE_JIT else min(int(threads), int(config.NUMBA_NUM_THREADS))
 
 
 def layer() -> str:

@@ -38,8 +38,8 @@ def test_every_kept_kernel_is_kept_for_these_sources():
 @needs_compiled
 def test_where_nothing_can_be_written_kernels_are_compiled_and_not_kept(monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
-    for make in (options.entry_kernel, options.parallel_kernel):
-        assert make(lambda x: x + 1)(2) == 3
+    assert options.entry_kernel(lambda x: x + 1)(2) == 3
+    assert options.parallel_kernel(lambda x: x + 1).targetoptions["parallel"]
 
 
 RUN = """
