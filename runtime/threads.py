@@ -18,7 +18,18 @@ from numba.core import config
 from lhc_ref.modelfile import InputError
 
 _lock = threading.Lock()
-_state: dict[str, object] = {"pid": None, "warned": False}
+_state = {"orphan": False, "warned": False}  # orphan: forked from a process whose threads were running
+
+
+def _after_fork() -> None:
+    """In a child: threads that its parent had started are gone, and a lock that one of them held stays locked."""
+    global _lock
+    _lock = threading.Lock()
+    _state.update(orphan=layer() != "none yet", warned=False)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _quota_cores() -> float:
@@ -60,8 +71,8 @@ def layer() -> str:
 
 
 def _may_enter() -> bool:
-    """Whether this process may enter a parallel region: not in a child forked after a run, save under tbb."""
-    if _state["pid"] in (None, os.getpid()) or layer() == "tbb":
+    """Whether this process may enter a parallel region: not in a child of one that had, save under tbb."""
+    if not _state["orphan"] or layer() == "tbb":
         return True
     if not _state["warned"]:
         _state["warned"] = True
@@ -94,4 +105,3 @@ def _enter(workers: int, parallel: Callable[[int], None]) -> None:
         parallel(workers)
     finally:
         numba.set_num_threads(before)
-        _state["pid"] = _state["pid"] or os.getpid()
