@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref import ops
+from lhc_ref import ops, tables
 from lhc_ref.arrays import pair
 from lhc_ref.conv import output_size, resolve_padding
 from lhc_ref.conv_layers import Concat, CsgConv2d, Generator, HetConv2d, LeanConv2d, NmConv2d, SubsampleAndPad
@@ -179,21 +179,13 @@ def table(counts: list[LayerCount]) -> str:
     norms = total(counts, "batch norms", ("norm",))
     sums = [*([norms] if norms.other else []), *sums, total(counts, "all")]
     head = ("layer", "kind", "kernel", "output", "weights", "other", "scores", "MACs", "executed")
-    lines: list[tuple[str, ...]] = [head]
+    lines = []
     for c in (*rows, *sums):
         shapes = ["x".join(map(str, shape)) for shape in (c.shape, c.output)]
         numbers = [f"{n:,}" if n else "" for n in (c.weights, c.other, c.scores, c.macs, c.executed)]
         lines.append((c.layer, c.kind, *shapes, *numbers))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    aligned = [
-        "  ".join(
-            text.ljust(width) if i < 4 else text.rjust(width)
-            for i, (text, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    aligned.insert(len(rows) + 1, "")
-    return "\n".join(line.rstrip() for line in aligned)
+    aligned = tables.table(head, lines, 4).split("\n")
+    return "\n".join([*aligned[: len(rows) + 1], "", *aligned[len(rows) + 1 :]])
 
 
 def to_json(counts: list[LayerCount]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Run folders: a training run on disk, with its configuration, checkpoint, log and result.
 
 `config.toml` is the resolved configuration, `checkpoint.safetensors` the state to go on from, `log.jsonl` a line for
-each epoch, `result.json` what came out. A folder is never overwritten; `resume` goes on with it.
+each epoch, `masks/` what was kept after each epoch that learned it, `result.json` what came out. A folder is never
+overwritten; `resume` goes on with it.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from lhc_ref import checkpoint, data, export
+from lhc_ref import checkpoint, data, export, mask_history
 from lhc_ref.config import TrainConfig, read_toml, resolve, to_toml
 from lhc_ref.errors import CheckpointError, ConfigError
 from lhc_ref.files import atomic_write_text
@@ -156,6 +157,8 @@ def _go_on(run: Run, show: bool) -> Record:
                 raise DivergedError(f"{e}; the last good state is kept in {folder / CHECKPOINT}.") from e
             bar.update()
             if record:
+                if record["stage"] == "coarse" and trainer.masks:
+                    mask_history.save(folder, record["epoch"], trainer.masks)
                 with open(folder / LOG, "a", encoding="utf-8") as f:
                     f.write(json.dumps(record) + "\n")
                 bar.set_postfix_str(_summary(record))

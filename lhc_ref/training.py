@@ -66,6 +66,7 @@ class Trainer:
     Attributes
     ----------
     net : the net as it is now; when done, the selected one
+    masks : of the LHC layers after the last epoch of the coarse stage, bool[kh, kw, gi, go] each
     progress : where the run stands
     """
 
@@ -87,6 +88,7 @@ class Trainer:
         self.optimizer = SGD(config.momentum)
         self.order = np.arange(len(self.x["train"]))
         self.best: dict[str, Array] = {}
+        self.masks: dict[str, Array] = {}
         self.progress = Progress()
 
     @property
@@ -234,6 +236,8 @@ class Trainer:
         if before is None or merit(record, config) > merit(before, config):
             progress.chosen[progress.stage] = record
             self.best = {name: array.copy() for name, array in self._net_arrays().items()}
+        if progress.stage == "coarse":
+            self.masks = {layer.name: layer.pattern_mask() for layer in self.net.lhc_layers}
         progress.epoch, progress.step, progress.loss_sum, progress.hits = progress.epoch + 1, 0, 0.0, 0
         rule = self._rule()
         if progress.epoch == rule.epochs or rule.stopped(self._accuracies()):

@@ -1,8 +1,8 @@
 """MobileNetV2 for CIFAR: a 1x1 to more channels, a depthwise 3x3, a 1x1 back to few.
 
-Source: Sandler et al., *MobileNetV2* (arXiv 1801.04381), in the form for CIFAR-10 that the authors of CSG count: stride 1
-in stem and second stage, ReLU without a limit, a 1x1 as the way around where the channels change at stride 1. The 1x1s
-that expand are left to choice, so only kinds that 1x1 kernels can have.
+Source: Sandler et al., *MobileNetV2* (arXiv 1801.04381), in the form for CIFAR-10 that the authors of CSG count: stride
+1 in stem and second stage, ReLU without a limit, a 1x1 as the way around where the channels change at stride 1. The
+1x1s that expand are left to choice, so only kinds that 1x1 kernels can have.
 """
 
 from lhc_ref import ops

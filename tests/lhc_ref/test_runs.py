@@ -35,6 +35,7 @@ def test_a_folder_tells_the_whole_story(folder, images):
         "checkpoint.safetensors",
         "config.toml",
         "log.jsonl",
+        "masks",
         "result.json",
     ]
     assert resolve(read_toml(folder / "config.toml")) == small_config(images)
@@ -48,10 +49,10 @@ def test_a_folder_tells_the_whole_story(folder, images):
 
 
 def test_a_folder_in_use_is_never_overwritten(folder, images, tmp_path):
-    before = {p.name: p.read_bytes() for p in folder.iterdir()}
+    before = {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     with pytest.raises(ConfigError, match="expected a new or empty folder, got one in use"):
         runs.train(small_config(images), folder)
-    assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
+    assert {p.name: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="expected a new or empty folder"):
         runs.train(small_config(images), tmp_path / "file")
