@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref._modelfile_ops import OPS, REQUIRED, Role, node_shape
+from lhc_ref._modelfile_ops import OPS, node_shape
 from lhc_ref._modelfile_reasons import (
     MAX_CLASSES,
     MAX_ELEMENTS,
@@ -19,6 +19,7 @@ from lhc_ref._modelfile_reasons import (
     refuse,
     show,
 )
+from lhc_ref._modelfile_schema import REQUIRED, Role
 from lhc_ref._modelfile_types import InputSpec, MaskedKernel, ModelSpec, Node, Shape, describe, is_int
 
 
@@ -91,8 +92,9 @@ def _check_parts(node: Node) -> Node:
     if not isinstance(node.op, str) or node.op not in OPS:
         refuse("op-unknown", f"operator of node {show(name)}", f"one of {', '.join(OPS)}", show(node.op))
     schema = OPS[node.op]
-    if len(node.inputs) != schema.arity:
-        refuse("arity", f"inputs of node {show(name)} ({node.op})", str(schema.arity), len(node.inputs))
+    if not schema.arity <= len(node.inputs) <= max(schema.arity, schema.most):
+        arity = f"{schema.arity} to {schema.most}" if schema.most else str(schema.arity)
+        refuse("arity", f"inputs of node {show(name)} ({node.op})", arity, len(node.inputs))
     for unknown in node.attrs.keys() - schema.attrs.keys():
         refuse("attribute-unknown", f"attribute of node {show(name)}", f"one of {list(schema.attrs)}", show(unknown))
     attrs = {}

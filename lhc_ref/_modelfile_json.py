@@ -14,7 +14,7 @@ from lhc_ref._modelfile_types import VERSION, InputSpec, MaskedKernel, ModelSpec
 
 FORMAT = "lhc-model"
 MAJOR, MINOR = (int(part) for part in VERSION.split("."))
-FEATURES: frozenset[str] = frozenset()  # what `requires` may name; format 1.0 has no such feature
+FEATURES: frozenset[str] = frozenset()  # what `requires` may name; no version has had one yet
 
 
 class Entry(NamedTuple):
@@ -194,7 +194,7 @@ def _find(entries: Mapping[str, Entry], name: str) -> Entry:
     return entries[name]
 
 
-def graph_json(spec: ModelSpec) -> str:
+def graph_json(spec: ModelSpec, version: str) -> str:
     """The JSON text of a checked spec: compact, with a fixed order of keys, so equal specs give equal files."""
     nodes = [
         {
@@ -209,7 +209,7 @@ def graph_json(spec: ModelSpec) -> str:
     ]
     graph = {
         "format": FORMAT,
-        "version": VERSION,
+        "version": version,
         "requires": [],
         "inputs": [{"name": entry.name, "shape": entry.shape} for entry in spec.inputs],
         "outputs": spec.outputs,

@@ -1,117 +1,25 @@
-"""The operators of format 1.0, one row each: what a node of that kind takes and the shape it makes."""
+"""The operators, one row each: what a node of that kind takes and the shape it makes. Format 1.0 stands here."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from math import prod
-from typing import Any
 
+from lhc_ref._modelfile_ops_1_1 import OPS_1_1
 from lhc_ref._modelfile_reasons import MAX_ELEMENTS, MAX_SPAN, refuse, show
-from lhc_ref._modelfile_types import Node, Shape, is_int
-
-Padding = tuple[tuple[int, int], tuple[int, int]]
-REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Attribute:
-    """An attribute of an operator: its default (REQUIRED: none), and `parse`, which returns None for a bad value."""
-
-    expected: str
-    parse: Callable[[Any], Any]
-    default: Any = REQUIRED
-
-
-@dataclass(frozen=True)
-class Role:
-    """A tensor of an operator."""
-
-    required: bool = True
-    masked: bool = False
-
-
-@dataclass(frozen=True)
-class OpSchema:
-    """What a node of one operator takes, and the shape it makes of the shapes it reads (without the batch)."""
-
-    shape: Callable[[Node, Sequence[Shape]], Shape]
-    arity: int = 1
-    attrs: Mapping[str, Attribute] = field(default_factory=dict)
-    tensors: Mapping[str, Role] = field(default_factory=dict)
-
-
-def resolve_padding(
-    padding: str | Padding,
-    size_hw: tuple[int, int],
-    window_hw: tuple[int, int],
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
-) -> Padding:
-    """Pixels added at ((top, bottom), (left, right)); "same" is TensorFlow's, with the odd pixel at the end."""
-    if padding == "valid":
-        return (0, 0), (0, 0)
-    if padding != "same":
-        return padding  # type: ignore[return-value]
-    pads = []
-    for size, window, step, spread in zip(size_hw, window_hw, stride, dilation, strict=True):
-        reach = (window - 1) * spread + 1
-        total = max((-(-size // step) - 1) * step + reach - size, 0)
-        pads.append((total // 2, total - total // 2))
-    return pads[0], pads[1]
-
-
-def output_size(
-    padding: str | Padding,
-    size_hw: tuple[int, int],
-    window_hw: tuple[int, int],
-    stride: tuple[int, int] = (1, 1),
-    dilation: tuple[int, int] = (1, 1),
-) -> tuple[int, int]:
-    """Rows and columns that a window makes; below 1 where it does not fit."""
-    pads = resolve_padding(padding, size_hw, window_hw, stride, dilation)
-    oh, ow = (
-        (size + sum(pad) - (window - 1) * spread - 1) // step + 1
-        for size, pad, window, step, spread in zip(size_hw, pads, window_hw, stride, dilation, strict=True)
-    )
-    return oh, ow
-
-
-def _span(value: Any, low: int = 1) -> int | None:
-    return int(value) if is_int(value) and low <= value <= MAX_SPAN else None
-
-
-def _pair(value: Any, low: int = 1) -> tuple[int, int] | None:
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        return None
-    first, second = (_span(entry, low) for entry in value)
-    return None if first is None or second is None else (first, second)
-
-
-def _padding(value: Any) -> str | Padding | None:
-    if isinstance(value, str):
-        return value if value in ("same", "valid") else None
-    if not isinstance(value, list | tuple) or len(value) != 2:
-        return None
-    rows, columns = (_pair(entry, 0) for entry in value)
-    return None if rows is None or columns is None else (rows, columns)
-
-
-def _require_rank(node: Node, shape: Shape, rank: int, axes: str) -> None:
-    if len(shape) != rank:
-        refuse("rank", f"input of node {show(node.name)} ({node.op})", axes, list(shape))
-
-
-def _windowed(node: Node, x: Shape, window: tuple[int, int], channels: int) -> Shape:
-    """(oh, ow, channels) of a window that slides over `x`."""
-    dilation = node.attrs.get("dilation", (1, 1))
-    oh, ow = output_size(node.attrs["padding"], (x[0], x[1]), window, node.attrs["stride"], dilation)
-    if oh < 1 or ow < 1:
-        refuse(
-            "window",
-            f"window of node {show(node.name)}",
-            "one that fits in the padded input",
-            f"window {list(window)}, dilation {list(dilation)} on input {list(x)}",
-        )
-    return oh, ow, channels
+from lhc_ref._modelfile_schema import (
+    ONES,
+    PADS,
+    SPANS,
+    Attribute,
+    OpSchema,
+    Role,
+    padding_of,
+    pair,
+    require_rank,
+    resolve_padding,
+    span,
+    windowed,
+)
+from lhc_ref._modelfile_types import Node, Shape
 
 
 def _check_bias(node: Node, channels: int) -> None:
@@ -122,7 +30,7 @@ def _check_bias(node: Node, channels: int) -> None:
 
 def _conv2d(node: Node, xs: Sequence[Shape]) -> Shape:
     x, kernel, groups = xs[0], node.tensors["kernel"].shape, node.attrs["groups"]
-    _require_rank(node, x, 3, "(h, w, c)")
+    require_rank(node, x, 3, "(h, w, c)")
     fits = len(kernel) == 4 and min(kernel) >= 1 and max(kernel[:2]) <= MAX_SPAN
     if not fits or kernel[2] * groups != x[2] or kernel[3] % groups:
         refuse(
@@ -132,12 +40,12 @@ def _conv2d(node: Node, xs: Sequence[Shape]) -> Shape:
             list(kernel),
         )
     _check_bias(node, kernel[3])
-    return _windowed(node, x, (kernel[0], kernel[1]), kernel[3])
+    return windowed(node, x, (kernel[0], kernel[1]), kernel[3])
 
 
 def _dense(node: Node, xs: Sequence[Shape]) -> Shape:
     x, kernel = xs[0], node.tensors["kernel"].shape
-    _require_rank(node, x, 1, "(features,)")
+    require_rank(node, x, 1, "(features,)")
     if len(kernel) != 2 or kernel[0] != x[0] or kernel[1] < 1:
         refuse("dense-shape", f"kernel of node {show(node.name)}", f"({x[0]}, units)", list(kernel))
     _check_bias(node, kernel[1])
@@ -146,15 +54,15 @@ def _dense(node: Node, xs: Sequence[Shape]) -> Shape:
 
 def _pool(node: Node, xs: Sequence[Shape]) -> Shape:
     x, size = xs[0], node.attrs["size"]
-    _require_rank(node, x, 3, "(h, w, c)")
+    require_rank(node, x, 3, "(h, w, c)")
     pads = resolve_padding(node.attrs["padding"], (x[0], x[1]), size, node.attrs["stride"])
     if any(max(pad) >= window for pad, window in zip(pads, size, strict=True)):
         refuse("pool-padding", f"padding of node {show(node.name)}", f"less than the window {list(size)}", show(pads))
-    return _windowed(node, x, size, x[2])
+    return windowed(node, x, size, x[2])
 
 
 def _global_pool(node: Node, xs: Sequence[Shape]) -> Shape:
-    _require_rank(node, xs[0], 3, "(h, w, c)")
+    require_rank(node, xs[0], 3, "(h, w, c)")
     return (xs[0][2],)
 
 
@@ -172,23 +80,20 @@ def _flat(node: Node, xs: Sequence[Shape]) -> Shape:
     return (prod(xs[0]),)
 
 
-_ONES = (1, 1)
-_SPANS = f"two integers from 1 to {MAX_SPAN}"
-_PADS = f'"same", "valid" or [[top, bottom], [left, right]] up to {MAX_SPAN}'
 _POOL = {
-    "size": Attribute(_SPANS, _pair),
-    "stride": Attribute(_SPANS, _pair),
-    "padding": Attribute(_PADS, _padding, "valid"),
+    "size": Attribute(SPANS, pair),
+    "stride": Attribute(SPANS, pair),
+    "padding": Attribute(PADS, padding_of, "valid"),
 }
 
-OPS: Mapping[str, OpSchema] = {
+_OPS_1_0: Mapping[str, OpSchema] = {
     "conv2d": OpSchema(
         _conv2d,
         attrs={
-            "stride": Attribute(_SPANS, _pair, _ONES),
-            "padding": Attribute(_PADS, _padding, "same"),
-            "dilation": Attribute(_SPANS, _pair, _ONES),
-            "groups": Attribute(f"an integer from 1 to {MAX_SPAN}", _span, 1),
+            "stride": Attribute(SPANS, pair, ONES),
+            "padding": Attribute(PADS, padding_of, "same"),
+            "dilation": Attribute(SPANS, pair, ONES),
+            "groups": Attribute(f"an integer from 1 to {MAX_SPAN}", span, 1),
         },
         tensors={"kernel": Role(masked=True), "bias": Role(required=False)},
     ),
@@ -201,6 +106,9 @@ OPS: Mapping[str, OpSchema] = {
     "flatten": OpSchema(_flat),
     "softmax": OpSchema(_same),
 }
+
+
+OPS: Mapping[str, OpSchema] = {**_OPS_1_0, **OPS_1_1}
 
 
 def node_shape(node: Node, xs: Sequence[Shape]) -> Shape:

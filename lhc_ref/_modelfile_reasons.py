@@ -109,6 +109,12 @@ REASONS = {
     "window": _GRAPH,
     "pool-padding": "Pad by less than the window, so that each window holds a pixel.",
     "add-shapes": _GRAPH,
+    "mul-shapes": _GRAPH,
+    "channel-vector": _GRAPH,
+    "clip-limits": "Give the lower limit first.",
+    "concat-shapes": _GRAPH,
+    "slice": "Give one number an axis, within the input.",
+    "rearrange": "Give shapes that hold as many numbers, and an order of all axes.",
     "activation-limit": _LIMIT,
 }
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from lhc_ref._modelfile_reasons import MAX_SPAN, MAX_WEIGHTS, refuse, show
 
-VERSION = "1.0"
+VERSION = "1.1"
 Shape = tuple[int, ...]
 
 
@@ -148,7 +148,7 @@ class ModelSpec:
     preprocessing : {"subtract": per channel, "divide": per channel} from raw data to the input, or None
     classes : names of the classes, as many as the first output's last axis is long, or none
     metadata : free texts
-    version : of the file it was read from; what is saved is always of this module's version
+    version : of the file it was read from; what is saved is of the oldest version that can hold it
     """
 
     inputs: tuple[InputSpec, ...]

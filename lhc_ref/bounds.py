@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhc_ref import ops
+from lhc_ref import inference, ops
 from lhc_ref.conv import conv2d
 
 U32, U64 = 2.0**-24, 2.0**-53  # unit roundoffs
 TINY = float(np.finfo(np.float32).tiny)  # what an operation may lose to underflow, results flushed to zero included
 LARGEST = float(np.finfo(np.float32).max)
 SLACK = 1 + 2.0**-20  # for the rounding of the bounds themselves, which float64 computes in sums of up to 2**28 terms
-EXP_ULPS = 4  # how exact the engine's exp must be
+EXP_ULPS = 4  # how exact the engine's exp and tanh must be
 EXP_RANGE = 105.0  # below -EXP_RANGE, exp is under the smallest float32
 
 Array = np.ndarray
@@ -118,6 +118,68 @@ def _softmax_bound(x: Bounded, y: Array) -> Array:
     return np.maximum(largest - y, y - least) + 4 * TINY + count * 2.0**-48 * y
 
 
+def _clip_bound(x: Bounded, y: Array, **attrs: Any) -> Array:
+    return _monotone_bound(inference.clip, x, y, **attrs)
+
+
+def _prelu_bound(x: Bounded, y: Array, *, slope: Array | float) -> Array:
+    """One product; what x's error makes is at most the larger slope's."""
+    carried = np.maximum(1, np.abs(slope)) * x.bound
+    return _sum_bound(carried, np.abs(y) + carried, 1)
+
+
+def _sigmoid_bound(x: Bounded, y: Array) -> Array:
+    """The engine: 1 / (1 + exp(-x)), or by exp(-|x|); exp within EXP_ULPS, an addition, a division or two."""
+    carried = _monotone_bound(ops.sigmoid, x, y)
+    return carried + (2 * EXP_ULPS + 4) * U32 * SLACK * (y + carried) + 4 * TINY
+
+
+def _tanh_bound(x: Bounded, y: Array) -> Array:
+    """The engine's tanh is within EXP_ULPS too."""
+    carried = _monotone_bound(inference.tanh, x, y)
+    return carried + (2 * EXP_ULPS + 1) * U32 * SLACK * (np.abs(y) + carried) + 4 * TINY
+
+
+def _hard_sigmoid_bound(x: Bounded, y: Array, *, alpha: float, beta: float) -> Array:
+    """A product, an addition, and one rounding where the engine divides by a rounded reciprocal; limits round nothing,
+    and never move two numbers apart.
+    """
+    carried = np.abs(alpha) * x.bound
+    return _sum_bound(carried, np.abs(alpha) * np.abs(x.value) + carried + np.abs(beta), 3)
+
+
+def _hard_swish_bound(x: Bounded, y: Array) -> Array:
+    """The product of x and a hard sigmoid; x * x / 6 + x / 2 in any order between its limits is no further off."""
+    factor = inference.hard_sigmoid(x.value, alpha=1 / 6, beta=0.5)
+    gate = Bounded(factor, np.minimum(_hard_sigmoid_bound(x, factor, alpha=1 / 6, beta=0.5), 1))
+    return _mul_bound(x, gate, y)
+
+
+def _scale_bound(x: Bounded, y: Array, *, scale: Array, bias: Array | None = None) -> Array:
+    carried = np.abs(scale) * x.bound
+    offset = 0.0 if bias is None else np.abs(bias)
+    return _sum_bound(carried, np.abs(scale) * np.abs(x.value) + carried + offset, 2)
+
+
+def _mul_bound(a: Bounded, b: Bounded, y: Array) -> Array:
+    carried = np.abs(a.value) * b.bound + a.bound * (np.abs(b.value) + b.bound)
+    return _sum_bound(carried, np.abs(y) + carried, 1)
+
+
+def _concat_bound(*xs: Any) -> Array:
+    return inference.concat(*(x.bound for x in xs[:-1]))
+
+
+def _moved(op: str) -> Callable[..., Array]:
+    """The bound of an operator that only moves numbers: they take their errors along."""
+
+    def bound(x: Bounded, y: Array, **attrs: Any) -> Array:
+        constant = {"value": 0.0} if "value" in attrs else {}
+        return inference.DEFINITIONS[op](x.bound, **{**attrs, **constant})
+
+    return bound
+
+
 BOUNDS: Mapping[str, Callable[..., Array]] = {
     "conv2d": _conv2d_bound,
     "dense": _dense_bound,
@@ -128,4 +190,16 @@ BOUNDS: Mapping[str, Callable[..., Array]] = {
     "global_average_pool": _global_average_pool_bound,
     "flatten": _flatten_bound,
     "softmax": _softmax_bound,
+    "clip": _clip_bound,
+    "leaky_relu": _prelu_bound,
+    "prelu": _prelu_bound,
+    "sigmoid": _sigmoid_bound,
+    "hard_sigmoid": _hard_sigmoid_bound,
+    "hard_swish": _hard_swish_bound,
+    "tanh": _tanh_bound,
+    "scale": _scale_bound,
+    "mul": _mul_bound,
+    "sub": _add_bound,
+    "concat": _concat_bound,
+    **{op: _moved(op) for op in ("pad", "upsample", "slice", "rearrange")},
 }

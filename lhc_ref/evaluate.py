@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref import ops
+from lhc_ref import inference, ops
 from lhc_ref.arrays import describe
 from lhc_ref.bounds import BOUNDS, SLACK, Bounded
 from lhc_ref.conv import conv2d
@@ -36,6 +36,7 @@ DEFINITIONS: Mapping[str, Callable[..., Array]] = {
     "global_average_pool": ops.global_average_pool,
     "flatten": ops.flatten,
     "softmax": ops.softmax,
+    **inference.DEFINITIONS,
 }
 
 
@@ -85,7 +86,7 @@ def evaluate_with_bounds(
       with absent weights left out or not (but no Winograd, FFT or Strassen scheme, which round differently);
     - adds a bias as one more term of the sum, and what an `add` node adds after the sum is complete;
     - multiplies by a reciprocal where an average or softmax divides, if it likes;
-    - has an exp within `EXP_ULPS` = 4 ulp, and subtracts the largest logit before it;
+    - has an exp and a tanh within `EXP_ULPS` = 4 ulp, and subtracts the largest logit before a softmax's exp;
     - treats subnormal operands as what they are; results below the smallest normal number may be flushed to zero.
 
     The number of roundings of a convolution is that of its non-zero weights, not of its nominal ones.

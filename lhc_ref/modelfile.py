@@ -1,4 +1,4 @@
-"""The model file: what passes from the reference to the runtime. Format 1.0, see docs/model-file.md.
+"""The model file: what passes from the reference to the runtime. Format 1.1, see docs/model-file.md.
 
 A safetensors container with the graph as JSON in its metadata. Masks are packed bits, one a tap of a group of channels,
 and only kept weights are stored. A reader trusts nothing: each claim of a file is checked before anything is allocated
@@ -16,8 +16,9 @@ import numpy as np
 from lhc_ref import _modelfile_container as container
 from lhc_ref._modelfile_graph import Claim, check_graph
 from lhc_ref._modelfile_json import graph_json, parse_graph, tensor_name
-from lhc_ref._modelfile_ops import OPS, Attribute, OpSchema, Padding, Role, output_size, resolve_padding
+from lhc_ref._modelfile_ops import OPS
 from lhc_ref._modelfile_reasons import REASONS, RefusedError, refuse, show
+from lhc_ref._modelfile_schema import Attribute, OpSchema, Padding, Role, output_size, resolve_padding
 from lhc_ref._modelfile_types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, Tensor, mask_shape
 from lhc_ref.errors import InputError, LhcError, ModelFileError
 from lhc_ref.files import atomic_write
@@ -87,7 +88,7 @@ def _load(path: str | os.PathLike[str]) -> ModelSpec:
 
 
 def save(path: str | os.PathLike[str], spec: ModelSpec) -> None:
-    """Check `spec` and write it, whole or not at all, as a file of format `VERSION`.
+    """Check `spec` and write it, whole or not at all, as a file of the oldest format that can hold it.
 
     Equal specs give equal bytes. Raises ModelFileError if the spec is invalid, LhcError if the file cannot be written.
     """
@@ -101,7 +102,12 @@ def save(path: str | os.PathLike[str], spec: ModelSpec) -> None:
                 tensors[f"{name}.values"] = tensor.values
             else:
                 tensors[name] = tensor
-    atomic_write(path, lambda file: container.write(file, graph_json(checked), tensors))
+    atomic_write(path, lambda file: container.write(file, graph_json(checked, _oldest_version(checked)), tensors))
+
+
+def _oldest_version(spec: ModelSpec) -> str:
+    """The oldest version of the format that has all of the spec's operators."""
+    return max((OPS[node.op].since for node in spec.nodes), key=lambda text: tuple(map(int, text.split("."))))
 
 
 def validate(spec: ModelSpec) -> ModelSpec:

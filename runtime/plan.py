@@ -14,6 +14,7 @@ from runtime.buffers import Lifetime, aligned_copy, assign
 from runtime.kernels.machine import LANES
 from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
+from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.select import Choice, choose, executed_macs, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
@@ -187,6 +188,11 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["dilation_y"] = step["dilation_x"] = 1
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
     step["low"], step["high"] = layer.low, layer.high
+    placed = 0
+    if choice.entry.kernel == Kernel.MAP:
+        placed = fill_map(step, builder, layer)
+    elif choice.entry.kernel == Kernel.GATHER:
+        placed = fill_gather(step, builder, layer)
     h, w, c = layer.out_shape
     blocks = round_up(c, layout.block(c)) // layout.block(c)
     pieces = {
@@ -194,10 +200,11 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
         "average_pool": blocks * h,
         "flatten": layer.shape[0] * layer.shape[1],
         "softmax": h * w * layout.lanes,
+        "move": h * w,
     }.get(layer.op, layout.size(layer.out_shape) // LANES)
     step["tiles"] = blocks if layer.op.endswith("pool") else pieces
     _split_tasks(step, pieces, choice.cycles)
-    return 0
+    return placed
 
 
 def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> int:

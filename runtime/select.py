@@ -12,7 +12,7 @@ from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
 from runtime.pack import column_runs, valid_taps
-from runtime.spec import Layer
+from runtime.spec import FUNCTIONS, Layer
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
 VISIT_SHARE = 0.6  # of that overhead, for one more visit of a pixel tile to an output channel
@@ -28,6 +28,8 @@ FAMILIES = {
     "activate": Kernel.ACTIVATE,
     "softmax": Kernel.SOFTMAX,
     "flatten": Kernel.FLATTEN,
+    "move": Kernel.GATHER,
+    **dict.fromkeys(FUNCTIONS, Kernel.MAP),
 }
 
 

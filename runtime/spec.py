@@ -5,8 +5,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, infer_shapes
+from runtime.kernels.step import Function
+from runtime.moves import Move, Shape, moves_of
 
-Shape = tuple[int, int, int]
+FUNCTIONS = {function.name.lower(): function for function in Function}
+LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,16 @@ class Layer:
 
     Parameters
     ----------
-    op : "conv2d", "max_pool", "average_pool", "add", "activate", "softmax" or "flatten"
+    op : "conv2d", "max_pool", "average_pool", "add", "activate", "softmax", "flatten", a function's name, or "move"
     nodes : names of the graph's nodes that it stands for
     x, output : names of the tensors read and written
     other : a second input (add), or the tensor added before the activation (conv2d), or None
     shape, out_shape : (h, w, c) of x and of the output
     kernel : f32[kh, kw, c_in / groups, c_out] or None;  mask : bool of that shape, None where every weight exists
     low, high : the activation as limits; -inf and inf where there is none
+    alpha, beta, vectors : numbers of a function, and f32[c] arrays
+    one_pixel : whether `other` is one pixel for all of x's
+    moves : of a move, where the numbers come from: in x, and in `other`
     """
 
     op: str
@@ -49,6 +55,11 @@ class Layer:
     groups: int = 1
     low: float = -np.inf
     high: float = np.inf
+    alpha: float = 0.0
+    beta: float = 0.0
+    vectors: tuple[np.ndarray, ...] = ()
+    one_pixel: bool = False
+    moves: tuple[Move, ...] = ()
 
     @property
     def name(self) -> str:
@@ -100,8 +111,39 @@ def _conv(node: Node, shape: Shape, out: Shape) -> Layer:
     )
 
 
-def to_layer(node: Node, shape: Shape, out: Shape) -> Layer:
-    """The layer of one node alone."""
+def _function(node: Node, shape: Shape, out: Shape, others: list[Shape]) -> Layer:
+    """A function of single numbers."""
+    attrs, tensors, c = node.attrs, node.tensors, shape[2]
+    alpha = attrs.get("alpha", attrs.get("slope", 0.0))
+    vectors: tuple[np.ndarray, ...] = ()
+    if node.op == "prelu":
+        vectors = (_array(tensors["slope"]),)
+    elif node.op == "scale":
+        vectors = _array(tensors["scale"]), _array(tensors.get("bias", np.zeros(c, np.float32)))
+    layer = Layer(node.op, (node.name,), node.inputs[0], node.output, shape, out, alpha=alpha, vectors=vectors)
+    if not others:
+        return replace(layer, beta=attrs.get("beta", 0.0))
+    return replace(layer, other=node.inputs[1], one_pixel=others[0] != shape)
+
+
+def _array(tensor: np.ndarray | MaskedKernel) -> np.ndarray:
+    assert not isinstance(tensor, MaskedKernel), "only kernels are masked"
+    return tensor
+
+
+def _concat(node: Node, shapes: list[Shape], out: Shape) -> list[Layer]:
+    """One input after the other put behind those before; no name in a file is unprintable."""
+    (h, w, c), x, layers = shapes[0], node.inputs[0], []
+    for i, (name, shape) in enumerate(zip(node.inputs[1:], shapes[1:], strict=True), start=2):
+        made = node.output if i == len(shapes) else f"{node.output}\0{i}"
+        ends = (node.name,), x, made, (h, w, c), (h, w, c + shape[2])
+        layers.append(Layer("move", *ends, other=name, moves=(Move.all_of((h, w, c)), Move.all_of(shape))))
+        x, c = made, c + shape[2]
+    return layers
+
+
+def to_layer(node: Node, shape: Shape, out: Shape, others: list[Shape]) -> Layer:
+    """The layer of one node alone; `others` are the shapes of its inputs but the first."""
     ends = (node.name,), node.inputs[0], node.output, shape, out
     match node.op:
         case "conv2d" | "dense":
@@ -112,8 +154,18 @@ def to_layer(node: Node, shape: Shape, out: Shape) -> Layer:
             return Layer("average_pool", *ends, window=Window(shape[:2]))
         case "relu":
             return Layer("activate", *ends, low=0.0)
+        case "clip":
+            low, high = node.attrs["low"], node.attrs["high"]
+            return Layer(
+                "activate", *ends, low=low if low > -LARGEST else -np.inf, high=high if high < LARGEST else np.inf
+            )
         case "add":
             return Layer("add", *ends, other=node.inputs[1])
+        case "pad" | "upsample" | "slice" | "rearrange":
+            move = moves_of(node.op, shape, out, node.attrs)
+            return Layer("move", *ends, moves=(move,), alpha=node.attrs.get("value", 0.0))
+        case op if op in FUNCTIONS:
+            return _function(node, shape, out, others)
         case _:
             return Layer(node.op, *ends)  # softmax, flatten; validation let no other name pass
 
@@ -148,18 +200,10 @@ def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
 def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
     """`first` with `second` folded in, or None where that isn't possible."""
     plain = first.low == -np.inf and first.high == np.inf
-    if (
-        second.op == "activate"
-        and second.x == first.output
-        and first.op in ("conv2d", "add", "max_pool", "average_pool")
-    ):
-        return replace(
-            first,
-            nodes=first.nodes + second.nodes,
-            output=second.output,
-            low=max(first.low, second.low),
-            high=min(first.high, second.high),
-        )
+    limited = first.op in ("conv2d", "add", "max_pool", "average_pool", "activate") or first.op in FUNCTIONS
+    if second.op == "activate" and second.x == first.output and limited:
+        low, high = (min(max(limit, second.low), second.high) for limit in (first.low, first.high))
+        return replace(first, nodes=first.nodes + second.nodes, output=second.output, low=low, high=high)
     if second.op == "add" and first.op == "conv2d" and plain and first.other is None:
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
@@ -235,6 +279,9 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
 def to_layers(spec: ModelSpec) -> list[Layer]:
     """The layers of a validated model in execution order. O(nodes^2) in the fusing, nothing in the weights."""
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
-    layers = [to_layer(node, shapes[node.inputs[0]], shapes[node.output]) for node in spec.nodes]
+    layers: list[Layer] = []
+    for node in spec.nodes:
+        read, out = [shapes[name] for name in node.inputs], shapes[node.output]
+        layers += _concat(node, read, out) if node.op == "concat" else [to_layer(node, read[0], out, read[1:])]
     fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs)
     return [part for layer in fused for part in split_strided_pointwise(layer)]

@@ -39,6 +39,8 @@ def models(draw, max_nodes=6, ops=None, max_channels=9, exact=False):
         unread = [entry.name for entry in inputs if entry.name not in _read(nodes)]
         x = draw(st.sampled_from(unread if len(nodes) >= wanted else list(shapes)))
         fitting = [op for op in MAKERS if (ops is None or op in ops) and op not in NOT_ON_RANK[len(shapes[x])]]
+        if any(node.op == "mul" for node in nodes):  # products of products soon leave float32's range
+            fitting = [op for op in fitting if op != "mul"]
         op = draw(st.sampled_from(fitting + ["conv2d"] * (3 * ("conv2d" in fitting)) or ["relu"]))
         names, attrs, tensors = MAKERS[op](draw, rng, x, shapes, max_channels, exact)
         node = Node(op, f"{prefix} {len(nodes)}", names, f"value {len(nodes)}", attrs, tensors)
@@ -121,6 +123,58 @@ def _plain(draw, rng, x, shapes, max_channels, exact):
     return (x,), {}, {}
 
 
+def _second(draw, x, shapes):
+    """A value of x's shape, or one pixel for all of x's."""
+    pixel = (1, 1, shapes[x][-1]) if len(shapes[x]) == 3 else None
+    return draw(st.sampled_from([name for name in shapes if shapes[name] in (shapes[x], pixel)]))
+
+
+def _two(draw, rng, x, shapes, max_channels, exact):
+    return (x, _second(draw, x, shapes)), {}, {}
+
+
+def _concat(draw, rng, x, shapes, max_channels, exact):
+    fitting = [name for name in shapes if shapes[name][:-1] == shapes[x][:-1] and len(shapes[name]) == len(shapes[x])]
+    return (x, *draw(st.lists(st.sampled_from(fitting), min_size=1, max_size=3))), {}, {}
+
+
+def _vectors(*roles):
+    def make(draw, rng, x, shapes, max_channels, exact):
+        return (x,), {}, {role: numbers(rng, shapes[x][-1:], exact) for role in roles}
+
+    return make
+
+
+def _numbers(*names):
+    def make(draw, rng, x, shapes, max_channels, exact):
+        values = sorted(float(value) for value in numbers(rng, (len(names),), exact))
+        return (x,), dict(zip(names, values, strict=True)), {}
+
+    return make
+
+
+def _pad(draw, rng, x, shapes, max_channels, exact):
+    (value,) = numbers(rng, (1,), exact)
+    return (x,), {"padding": (_spans(draw, 0, 2), _spans(draw, 0, 2)), "value": float(value)}, {}
+
+
+def _upsample(draw, rng, x, shapes, max_channels, exact):
+    return (x,), {"factor": _spans(draw, 1, 2)}, {}
+
+
+def _slice(draw, rng, x, shapes, max_channels, exact):
+    start = tuple(draw(st.integers(0, size - 1)) for size in shapes[x])
+    stop = tuple(draw(st.integers(low + 1, size)) for low, size in zip(start, shapes[x], strict=True))
+    return (x,), {"start": start, "stop": stop, "step": tuple(draw(st.integers(1, 3)) for _ in start)}, {}
+
+
+def _rearrange(draw, rng, x, shapes, max_channels, exact):
+    shape = shapes[x]
+    order = tuple(draw(st.permutations(range(len(shape)))))
+    made = tuple(shape[axis] for axis in order)
+    return (x,), {"split": shape, "order": order, "shape": draw(st.sampled_from([made, (prod(shape),)]))}, {}
+
+
 MAKERS = {
     "conv2d": _conv2d,
     "dense": _dense,
@@ -131,5 +185,24 @@ MAKERS = {
     "global_average_pool": _plain,
     "flatten": _plain,
     "softmax": _plain,
+    "clip": _numbers("low", "high"),
+    "leaky_relu": _numbers("slope"),
+    "prelu": _vectors("slope"),
+    "sigmoid": _plain,
+    "hard_sigmoid": _numbers("alpha", "beta"),
+    "hard_swish": _plain,
+    "tanh": _plain,
+    "scale": _vectors("scale", "bias"),
+    "mul": _two,
+    "sub": _two,
+    "concat": _concat,
+    "pad": _pad,
+    "upsample": _upsample,
+    "slice": _slice,
+    "rearrange": _rearrange,
 }
-NOT_ON_RANK = {1: {"conv2d", "max_pool", "average_pool", "global_average_pool"}, 3: {"dense"}}
+NOT_ON_RANK = {
+    1: {"conv2d", "max_pool", "average_pool", "global_average_pool", "pad", "upsample"},
+    3: {"dense"},
+}
+ROUNDING = {"softmax", "average_pool", "global_average_pool", "sigmoid", "tanh", "hard_swish"}  # of whole numbers

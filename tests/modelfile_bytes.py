@@ -92,6 +92,34 @@ def golden_spec():
     )
 
 
+def golden_spec_1_1():
+    """The graph of tests/golden/model_v1_1.lhc: every operator that format 1.1 added."""
+    vector = np.arange(-2, 3, dtype=np.float32) / 4
+    three = {"start": (0, 1, 0), "stop": (4, 5, 10), "step": (1, 2, 3)}
+    return ModelSpec(
+        inputs=(InputSpec("image", (4, 3, 5)), InputSpec("pixel", (1, 1, 5))),
+        outputs=("last", "features"),
+        nodes=(
+            Node("clip", "clip", ("image",), "a", {"low": -1.5, "high": 6.0}),
+            Node("leaky_relu", "leaky", ("a",), "b", {"slope": 0.125}),
+            Node("prelu", "prelu", ("b",), "c", {}, {"slope": vector}),
+            Node("sigmoid", "sigmoid", ("c",), "d"),
+            Node("hard_sigmoid", "hard sigmoid", ("c",), "e", {"alpha": 0.25, "beta": 0.5}),
+            Node("hard_swish", "hard swish", ("c",), "f"),
+            Node("tanh", "tanh", ("f",), "g"),
+            Node("scale", "scale", ("g",), "h", {}, {"scale": vector, "bias": vector + 1}),
+            Node("scale", "scale only", ("h",), "i", {}, {"scale": vector}),
+            Node("mul", "mul", ("i", "pixel"), "j"),
+            Node("sub", "sub", ("j", "d"), "k"),
+            Node("concat", "concat", ("k", "e", "i"), "l"),
+            Node("pad", "pad", ("l",), "m", {"padding": ((1, 0), (0, 2)), "value": -0.5}),
+            Node("slice", "slice", ("m",), "n", three),
+            Node("upsample", "upsample", ("n",), "last", {"factor": (2, 3)}),
+            Node("rearrange", "nchw", ("n",), "features", {"split": (4, 2, 4), "order": (2, 0, 1), "shape": (32,)}),
+        ),
+    )
+
+
 def assert_same_spec(got, want):
     """The same graph, to the last bit of its tensors."""
     for field in ("inputs", "outputs", "preprocessing", "classes", "metadata"):

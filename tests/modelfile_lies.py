@@ -356,6 +356,38 @@ def _a_bias_of_another_length(parts):
     parts.replace(BIAS, np.zeros(5, np.float32))
 
 
+# --- Operators of format 1.1 ------------------------------------------------------------------------------------------
+
+
+def newer_lie(code, what, op, attrs=None, inputs=("image",), tensors=None):
+    """The file with the node `relu 1` replaced by one of format 1.1."""
+
+    @lie(code, f"{op} {what}")
+    def change(parts):
+        layouts = {role: {"layout": "dense"} for role in tensors or {}}
+        node = {"op": op, "name": "relu 1", "inputs": list(inputs), "output": "b", "attrs": attrs or {}}
+        parts.graph["nodes"][1] = {**node, "tensors": layouts}
+        for role, array in (tensors or {}).items():
+            parts.replace(f"relu 1.{role}", array)
+
+
+newer_lie("clip-limits", "the wrong way round", "clip", {"low": 1, "high": 0}, ["a"])
+newer_lie("attribute-value", "of infinity", "clip", {"low": "-inf", "high": 0}, ["a"])
+newer_lie("attribute-value", "beyond float32", "clip", {"low": -1e39, "high": 0}, ["a"])
+newer_lie("channel-vector", "of another length", "prelu", {}, ["a"], {"slope": np.zeros(5, np.float32)})
+newer_lie("mul-shapes", "of two sizes", "mul", {}, ["a", "image"])
+newer_lie("arity", "of one", "concat", {}, ["a"])
+newer_lie("arity", "of too many", "concat", {}, ["a"] * 65)
+newer_lie("concat-shapes", "of two sizes", "concat", {}, ["a", "image"])
+newer_lie("attribute-value", "same", "pad", {"padding": "same"}, ["a"])
+newer_lie("slice", "beyond the end", "slice", {"start": [0, 0, 0], "stop": [5, 8, 7], "step": [1, 1, 1]}, ["a"])
+newer_lie("slice", "of two axes", "slice", {"start": [0, 0], "stop": [5, 8], "step": [1, 1]}, ["a"])
+newer_lie("slice", "without a step", "slice", {"start": [0, 0, 0], "stop": [5, 8, 6], "step": [1, 0, 1]}, ["a"])
+newer_lie("rearrange", "of fewer", "rearrange", {"split": [5, 8], "order": [0, 1], "shape": [40]}, ["a"])
+newer_lie("rearrange", "of no order", "rearrange", {"split": [5, 48], "order": [0, 0], "shape": [240]}, ["a"])
+newer_lie("rearrange", "to two axes", "rearrange", {"split": [5, 48], "order": [0, 1], "shape": [5, 48]}, ["a"])
+
+
 # --- What no file can say: wrong arrays given by a program -----------------------------------------------------------
 
 CALLS = [

@@ -189,6 +189,121 @@ def relu_vjp(dy, x):
     return np.where(f64(x) > 0, f64(dy), 0.0)
 
 
+# --- Functions of single numbers, and moves ---------------------------------------------------------------------------
+
+
+def each(x, f):
+    """f of each number."""
+    return np.array([f(float(value)) for value in f64(x).ravel()]).reshape(np.shape(x))
+
+
+def each_channel(x, f):
+    """f(channel, number) of each number."""
+    y = np.zeros(np.shape(x))
+    for at in np.ndindex(y.shape):
+        y[at] = f(at[-1], float(x[at]))
+    return y
+
+
+def clip(x, low, high):
+    return each(x, lambda value: min(max(value, low), high))
+
+
+def leaky_relu(x, slope):
+    return each(x, lambda value: value if value > 0 else slope * value)
+
+
+def prelu(x, slope):
+    return each_channel(x, lambda c, value: value if value > 0 else float(slope[c]) * value)
+
+
+def sigmoid(x):
+    return each(x, lambda value: 1 / (1 + np.exp(-value)))
+
+
+def hard_sigmoid(x, alpha, beta):
+    return each(x, lambda value: min(max(alpha * value + beta, 0), 1))
+
+
+def hard_swish(x):
+    return each(x, lambda value: value * min(max(value + 3, 0), 6) / 6)
+
+
+def tanh(x):
+    return each(x, np.tanh)
+
+
+def scale(x, scale, bias=None):
+    return each_channel(x, lambda c, value: value * float(scale[c]) + (0 if bias is None else float(bias[c])))
+
+
+def mul(a, b):
+    return two(a, b, lambda first, second: first * second)
+
+
+def sub(a, b):
+    return two(a, b, lambda first, second: first - second)
+
+
+def two(a, b, f):
+    """f of each number of a and that of b at its place, or at b's one pixel."""
+    y = np.zeros(np.shape(a))
+    for at in np.ndindex(y.shape):
+        there = at if np.shape(b) == np.shape(a) else (at[0], 0, 0, at[-1])
+        y[at] = f(float(a[at]), float(b[there]))
+    return y
+
+
+def concat(*xs):
+    y = np.zeros((*np.shape(xs[0])[:-1], sum(np.shape(x)[-1] for x in xs)))
+    begin = 0
+    for x in xs:
+        for c in range(np.shape(x)[-1]):
+            y[..., begin + c] = x[..., c]
+        begin += np.shape(x)[-1]
+    return y
+
+
+def pad(x, padding, value):
+    (top, bottom), (left, right) = padding
+    n, h, w, c = np.shape(x)
+    y = np.full((n, top + h + bottom, left + w + right, c), float(value))
+    for iy in range(h):
+        for ix in range(w):
+            y[:, top + iy, left + ix] = x[:, iy, ix]
+    return y
+
+
+def upsample(x, factor):
+    n, h, w, c = np.shape(x)
+    y = np.zeros((n, h * factor[0], w * factor[1], c))
+    for oy in range(h * factor[0]):
+        for ox in range(w * factor[1]):
+            y[:, oy, ox] = x[:, oy // factor[0], ox // factor[1]]
+    return y
+
+
+def cut(x, start, stop, step):
+    wanted = [range(*cut) for cut in zip(start, stop, step, strict=True)]
+    y = np.zeros((np.shape(x)[0], *map(len, wanted)))
+    for at in np.ndindex(y.shape):
+        y[at] = x[(at[0], *(line[i] for line, i in zip(wanted, at[1:], strict=True)))]
+    return y
+
+
+def rearrange(x, split, order, shape):
+    """By the digits of each number's place."""
+    n, y = np.shape(x)[0], np.zeros((np.shape(x)[0], int(np.prod(shape))))
+    flat = f64(x).reshape(n, -1)
+    sizes = [split[axis] for axis in order]
+    for place, digits in enumerate(np.ndindex(*sizes)):
+        source = 0
+        for axis, size in enumerate(split):
+            source = source * size + digits[order.index(axis)]
+        y[:, place] = flat[:, source]
+    return y.reshape(n, *shape)
+
+
 def flatten(x):
     """[n, h, w, c] -> [n, h*w*c], channels fastest."""
     n, h, w, c = np.shape(x)

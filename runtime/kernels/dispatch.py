@@ -1,6 +1,6 @@
 """One task of any step: picks the compiled kernel for it."""
 
-from runtime.kernels import other, tiles
+from runtime.kernels import mapping, other, tiles
 from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.options import entry_kernel, kernel
 from runtime.kernels.step import Kernel
@@ -8,7 +8,7 @@ from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 
 IMPORT, EXPORT, FLATTEN, SOFTMAX = int(Kernel.IMPORT), int(Kernel.EXPORT), int(Kernel.FLATTEN), int(Kernel.SOFTMAX)
 CONV_IMAGES, CONV_CHANNELS, CONV_DEPTHWISE = int(Kernel.CONV_IMAGES), int(Kernel.CONV_CHANNELS), int(Kernel.DEPTHWISE)
-CONV_SCATTERED = int(Kernel.CONV_SCATTERED)
+CONV_SCATTERED, MAP, GATHER = int(Kernel.CONV_SCATTERED), int(Kernel.MAP), int(Kernel.GATHER)
 MAX_POOL, AVERAGE_POOL, ADD, ACTIVATE = (
     int(Kernel.MAX_POOL),
     int(Kernel.AVERAGE_POOL),
@@ -66,6 +66,10 @@ def run_task(step, task, base, first, count, arena, weights, index):
         other.flatten(step, task, base, arena)
     elif kind == SOFTMAX:
         other.softmax(step, task, base, arena)
+    elif kind == MAP:
+        mapping.map_numbers(step, task, base, arena, weights)
+    elif kind == GATHER:
+        mapping.gather(step, task, base, arena, index)
     elif kind == IMPORT:
         other.import_images(step, task, base, arena, first, count)
     elif kind == EXPORT:

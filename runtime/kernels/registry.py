@@ -45,6 +45,8 @@ def _entries() -> tuple[Entry, ...]:
     for op, kernel in (
         ("softmax", Kernel.SOFTMAX),
         ("flatten", Kernel.FLATTEN),
+        ("map", Kernel.MAP),
+        ("gather", Kernel.GATHER),
         ("import", Kernel.IMPORT),
         ("export", Kernel.EXPORT),
     ):

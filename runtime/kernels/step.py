@@ -20,6 +20,22 @@ class Kernel(IntEnum):
     SOFTMAX = 9
     FLATTEN = 10
     CONV_SCATTERED = 11  # images in the lanes, every output channel with rows of its own
+    MAP = 12  # a `Function` of each number
+    GATHER = 13  # numbers taken from elsewhere
+
+
+class Function(IntEnum):
+    """What a MAP step computes of x, its parameters alpha and beta, its channel's slope or scale and bias, or y."""
+
+    LEAKY_RELU = 0  # x, or alpha * x below zero
+    PRELU = 1  # x, or slope * x below zero
+    SIGMOID = 2
+    HARD_SIGMOID = 3  # alpha * x + beta between 0 and 1
+    HARD_SWISH = 4  # x * (x / 6 + 1/2 between 0 and 1)
+    TANH = 5
+    SCALE = 6  # scale * x + bias
+    MUL = 7  # x * y, y being another tensor, or one pixel
+    SUB = 8  # x - y
 
 
 INTEGERS = """
@@ -30,8 +46,12 @@ lanes x_block x_pixel x_row out_block out_pixel x_stride x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
 tiles tile_outputs tile_channels row_size tiles_per_task rows_per_task tile_chunks parts
 weights_at bias_at rows_at starts_at runs_at runs
+function one_pixel
+pixels_at channels_at channels_step channels other_pixels_at other_channels_at other_channels
 """.split()
 
-STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [("low", np.float32), ("high", np.float32)])
+FLOATS = "low high alpha beta".split()
+
+STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [(name, np.float32) for name in FLOATS])
 """Fields, in elements unless a count. Offsets ending in `_at` are into the arena of one image group (x, out, residual),
-into the shared staging area (staging), into the weights (weights, bias) or into the index (rows, starts, runs)."""
+into the shared staging area (staging), into the weights (weights, bias) or into the index (the others)."""

@@ -21,10 +21,11 @@ from lhc_ref import _modelfile_container, _modelfile_reasons, modelfile
 from lhc_ref.modelfile import REASONS, InputSpec, MaskedKernel, ModelFileError, ModelSpec, Node, load, save, validate
 from tests import oracle
 from tests.model_strategies import models
-from tests.modelfile_bytes import Parts, assert_same_spec, golden_spec
+from tests.modelfile_bytes import Parts, assert_same_spec, golden_spec, golden_spec_1_1
 from tests.modelfile_lies import CALLS, LIES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model_v1_0.lhc"
+GOLDEN_1_1 = GOLDEN.with_name("model_v1_1.lhc")
 SOURCES = sorted(Path(modelfile.__file__).parent.glob("*modelfile*.py"))
 
 
@@ -51,11 +52,16 @@ def test_the_file_of_each_version_stays_readable():
     loaded = load(GOLDEN)
     assert loaded.version == "1.0"
     assert_same_spec(loaded, validate(golden_spec()))
+    loaded = load(GOLDEN_1_1)
+    assert loaded.version == "1.1"
+    assert_same_spec(loaded, validate(golden_spec_1_1()))
 
 
-def test_this_version_still_writes_the_golden_file(path):
-    save(path, golden_spec())
-    assert path.read_bytes() == GOLDEN.read_bytes()
+@pytest.mark.parametrize(("golden", "spec"), [(GOLDEN, golden_spec), (GOLDEN_1_1, golden_spec_1_1)])
+def test_this_version_still_writes_the_golden_files(golden, spec, path):
+    """A file that needs nothing newer is of the version that the oldest readers know."""
+    save(path, spec())
+    assert path.read_bytes() == golden.read_bytes()
 
 
 def test_safetensors_reads_the_file(path):
@@ -168,7 +174,7 @@ def test_a_masked_kernel_is_the_kernel_times_its_mask(groups):
 def test_window_sizes_agree_with_the_definition(spec):
     shapes = modelfile.infer_shapes(spec)
     for node in validate(spec).nodes:
-        if "padding" not in node.attrs:
+        if "stride" not in node.attrs:
             continue
         x = shapes[node.inputs[0]]
         window = node.attrs.get("size") or node.tensors["kernel"].shape[:2]

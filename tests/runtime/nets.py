@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
-from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node, infer_shapes, validate
+from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, infer_shapes, validate
 from runtime import plan as planning
 from runtime import select
 from runtime.kernels.vector import COMPILED
@@ -75,6 +75,11 @@ DEFINITIONS = {
     "global_average_pool": lambda node, x: oracle.global_average_pool(x),
     "flatten": lambda node, x: oracle.flatten(x) if x.ndim == 4 else x,
     "softmax": lambda node, x: oracle.softmax(x),
+    "slice": lambda node, x: oracle.cut(x, **node.attrs),
+}
+DEFINITIONS |= {
+    op: lambda node, *xs: getattr(oracle, node.op)(*xs, **node.attrs, **node.tensors)
+    for op in OPS.keys() - DEFINITIONS.keys()
 }
 
 

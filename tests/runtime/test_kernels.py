@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.modelfile import MaskedKernel
 from runtime import select
 from runtime.kernels.machine import LANES
@@ -18,8 +19,10 @@ from runtime.kernels.vector import COMPILED
 from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.spec import Layer, Window
 from tests import oracle, strategies
+from tests.model_strategies import MAKERS, NOT_ON_RANK
+from tests.model_strategies import ROUNDING as INEXACT
 from tests.runtime.nets import GuardedModel, conv_spec, definition, net
-from tests.strategies import ConvCase, numbers
+from tests.strategies import ConvCase, numbers, seeds
 from tests.tolerances import assert_exact, assert_within, softmax_bound, sum_bound
 
 LAYOUTS = {layout.name: layout for layout in (IMAGES, CHANNELS)}
@@ -205,6 +208,20 @@ def flatten_problems(draw, layout, exact):
     return Problem(net({"x": x.shape[1:]}, ["y"], ("flatten", "y", ["x"])), {"x": x})
 
 
+@st.composite
+def newer_problems(draw, layout, exact, ops):
+    """One node of an operator that the model file has since 1.1, on images of the layout's sizes."""
+    x = draw(images(layout, exact))
+    op = draw(st.sampled_from([op for op in ops if op not in NOT_ON_RANK[x.ndim - 1]]))
+    rng = np.random.default_rng(draw(seeds))
+    names, attrs, tensors = MAKERS[op](draw, rng, "x", {"x": x.shape[1:]}, 9, exact)
+    spec = net({"x": x.shape[1:]}, ["y"], (op, "y", names, attrs, tensors))
+    bound = None if exact else evaluate_with_bounds(spec, {"x": x})["y"].bound
+    return Problem(spec, {"x": x}, bound)
+
+
+MAPS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "scale", "mul", "sub"]
+MOVES = ["concat", "pad", "upsample", "slice", "rearrange"]
 ROWS: dict[Kernel, Callable] = {
     **dict.fromkeys(
         CONVS, lambda layout, exact, entry: layer_cases(entry, layout).map(lambda case: case.problem(exact))
@@ -215,10 +232,14 @@ ROWS: dict[Kernel, Callable] = {
     Kernel.ACTIVATE: lambda layout, exact, _: activation_problems(layout, exact),
     Kernel.SOFTMAX: lambda layout, exact, _: softmax_problems(layout, exact),
     Kernel.FLATTEN: lambda layout, exact, _: flatten_problems(layout, exact),
+    Kernel.MAP: lambda layout, exact, _: newer_problems(
+        layout, exact, [op for op in MAPS if op not in INEXACT or not exact]
+    ),
+    Kernel.GATHER: lambda layout, exact, _: newer_problems(layout, exact, MOVES),
     Kernel.IMPORT: lambda layout, exact, _: activation_problems(layout, exact),
     Kernel.EXPORT: lambda layout, exact, _: flatten_problems(layout, exact),
 }
-ROUNDING = (*CONVS, Kernel.AVERAGE_POOL, Kernel.ADD, Kernel.SOFTMAX)
+ROUNDING = (*CONVS, Kernel.AVERAGE_POOL, Kernel.ADD, Kernel.SOFTMAX, Kernel.MAP)
 NAMES = [(entry.name, layout) for entry in REGISTRY.values() for layout in entry.layouts]
 every_kernel = pytest.mark.parametrize(("name", "layout"), NAMES)
 every_rounding_kernel = pytest.mark.parametrize(

@@ -1,0 +1,77 @@
+"""Fills the steps of functions and moves: parameters and places laid out as the layout has them."""
+
+from typing import Protocol
+
+import numpy as np
+
+from runtime.kernels.step import Function
+from runtime.layout import Layout
+from runtime.moves import Move
+from runtime.pack import PlanError
+from runtime.spec import Layer
+
+
+class Builder(Protocol):
+    """What collects weights and index of a plan."""
+
+    layout: Layout
+
+    def add_weights(self, values: np.ndarray) -> int:
+        """Append float32 values; gives their place."""
+
+    def add_index(self, values: np.ndarray) -> int:
+        """Append int32 values; gives their place."""
+
+
+def fill_map(step: np.void, builder: Builder, layer: Layer) -> int:
+    """Function, numbers and vectors of a MAP step; gives the bytes of the vectors."""
+    step["function"], step["alpha"], step["beta"] = Function[layer.op.upper()], layer.alpha, layer.beta
+    step["one_pixel"] = layer.one_pixel
+    placed = [one_pixel(vector, builder.layout) for vector in layer.vectors]
+    for field, values in zip(("weights_at", "bias_at"), [*placed, *placed][:2], strict=False):
+        step[field] = builder.add_weights(values)
+    return sum(values.nbytes for values in placed)
+
+
+def one_pixel(vector: np.ndarray, layout: Layout) -> np.ndarray:
+    """f32: one number a channel as one pixel lies in a layout, for every lane."""
+    values = np.zeros(layout.size((1, 1, len(vector))), np.float32)
+    values[channel_offsets(np.arange(len(vector)), (1, 1, len(vector)), layout)[:, None] + np.arange(layout.lanes)] = (
+        vector[:, None]
+    )
+    return values
+
+
+def channel_offsets(channels: np.ndarray, shape: tuple[int, int, int], layout: Layout) -> np.ndarray:
+    """How far channels lie from channel 0 of their pixel."""
+    h, w, c = shape
+    block = layout.block(c)
+    return channels // block * h * w * layout.pixel(c) + channels % block * layout.lanes
+
+
+def fill_gather(step: np.void, builder: Builder, layer: Layer) -> int:
+    """Places of a GATHER step's numbers; gives the bytes of the index. Proves that no place is outside its tensor."""
+    step["alpha"] = layer.alpha
+    placed = 0
+    for prefix, move in zip(("", "other_"), layer.moves, strict=False):
+        rows, columns = offsets(move, builder.layout)
+        step[f"{prefix}pixels_at"], step[f"{prefix}channels_at"] = builder.add_index(rows), builder.add_index(columns)
+        step[f"{prefix}channels"] = columns.shape[-1]
+        if columns.ndim == 2:
+            step["channels_step"] = columns.shape[1]
+        placed += rows.nbytes + columns.nbytes
+    return placed
+
+
+def offsets(move: Move, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """i32[pixels], i32 like the move's channels: places in a layout, -1 for none; PlanError beyond the tensor."""
+    c = move.shape[2]
+    rows = np.where(move.pixels < 0, -1, move.pixels * layout.pixel(c))
+    if move.channels.ndim == 1:
+        columns = channel_offsets(move.channels, move.shape, layout)
+    else:
+        columns = move.channels // c * layout.pixel(c) + channel_offsets(move.channels % c, move.shape, layout)
+    last = int(rows.max(initial=0)) + int(columns.max(initial=0)) + layout.lanes
+    if last > min(layout.size(move.shape), 2**31) or min(rows.min(initial=-1), columns.min(initial=0)) < -1:
+        raise PlanError(f"plan: expected places within 0..{layout.size(move.shape)} and 32 bits, got up to {last}.")
+    return rows.astype(np.int32), columns.astype(np.int32)
