@@ -10,7 +10,7 @@ ARGS ?=
 RUN = $(VENV)/bin/python
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help demo demo-seeds test test-long nojit lint types bench-smoke clean FORCE
+.PHONY: help demo demo-seeds test test-long test-frameworks nojit lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make demo-seeds   the same training with seeds 0, 1 and 2 (longer)"
 	@echo "make test         the tests (5 minutes)"
 	@echo "make test-long    the tests left out of make test"
+	@echo "make test-frameworks  the tests of layers in PyTorch, JAX and Keras, which it installs"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
@@ -35,6 +36,10 @@ test: $(VENV)/.with-test
 
 test-long: $(VENV)/.with-test
 	HYPOTHESIS_PROFILE=long $(PYTEST) -m long
+
+test-frameworks: $(VENV)/.with-test
+	$(RUN) -m pip install --disable-pip-version-check torch==2.13.0 jax keras
+	$(PYTEST) tests/check -m "long or not long"
 
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py

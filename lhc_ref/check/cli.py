@@ -26,7 +26,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add(
         "--levels",
         type=_names,
-        
         metavar="A,B",
         help=f"what it implements, of {', '.join(LEVELS)} (free)",
     )

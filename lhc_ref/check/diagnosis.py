@@ -15,7 +15,7 @@ from lhc_ref.check.reference import CORRECT, Answer, Steps, solve
 from lhc_ref.errors import LhcError
 
 FAILING, PASSING = 14, 60  # how many calls of each kind a mistake has to reproduce, tensor by tensor
-PAIRS_S = 10.0  # what may be spent on pairs for one tensor
+PAIRS_S = 10.0  # what may be spent on pairs, all tensors together
 MOST = 6  # names in one diagnosis
 
 Call = tuple[Case, Outcome]
@@ -80,7 +80,7 @@ def diagnose(
     failed: Mapping[str, list[Call]],
     passed: Mapping[str, list[Call]],
     precision_of: Mapping[str, Precision],
-    pairs: bool = True,
+    pairs_s: float = PAIRS_S,
 ) -> dict[str, tuple[str, ...]]:
     """Names of the mistakes that reproduce each tensor.
 
@@ -88,13 +88,14 @@ def diagnose(
     ----------
     failed, passed : tensor -> calls in which it was wrong, in which it was right
     precision_of : by dtype
-    pairs : whether to look for two mistakes at once, which takes seconds
+    pairs_s : seconds that may go into looking for two mistakes at once
 
     Returns
     -------
     tensor -> mistakes, the most economic explanation first: those that explain every tensor, else those that explain
     this one, else pairs, else a constant factor. Empty where nothing known does.
     """
+    until = time.monotonic() + pairs_s
     innocent = [t for t in passed if t not in failed]
     answers: dict[tuple[str, str], Answer | None] = {}
     evidence = {
@@ -110,8 +111,8 @@ def diagnose(
     named: dict[str, tuple[str, ...]] = {}
     for tensor, e in evidence.items():
         names = [m.name for m in single[tensor]] or _factor(tensor, e)
-        if not names and pairs:
-            names = [m.name for m in _pairs(known, found, tensor, innocent, e)]
+        if not names and time.monotonic() < until:
+            names = [m.name for m in _pairs(known, found, tensor, innocent, e, until)]
         named[tensor] = tuple(names[:MOST])
     return named
 
@@ -152,9 +153,9 @@ def _pairs(
     tensor: str,
     innocent: Sequence[str],
     evidence: Evidence,
+    until: float,
 ) -> list[Mistake]:
     """Pairs of mistakes that the tensor shows: with one that explains another tensor, else of common ones."""
-    until = time.monotonic() + PAIRS_S
     active = [m for m in known if any(evidence.differs(m, tensor, c) for c, _ in evidence.failed)]
     active = [m for m in active if not _accuses(m, innocent, evidence)]
     common = [m for m in active if m.common]

@@ -1,6 +1,6 @@
 """The suite as pytest tests, one a case:
 
-    pytest -p lhc_ref.check.pytest_plugin --lhc-target my_package.layers:LhcConv2d --lhc-options='--framework torch'
+    pytest --lhc-target my_package.layers:LhcConv2d --lhc-options='--framework torch'
 
 The tests stand beside the project's own. `--lhc-options` takes what `lhc-ref check` takes; a line of --xfail marks its
 area's failures as expected ones.
@@ -71,7 +71,7 @@ class CaseItem(pytest.Item):
         suite: Any = self.parent
         findings, outcome = runner.check_case(suite.plan, suite.target, self.case)
         results = runner.Results(suite.plan, findings, {self.case.id: outcome})
-        runner.explain(results, pairs=False)
+        runner.explain(results, pairs_s=0)
         findings, failed = results.findings, results.of("failed")
         if any((self.case.level, f.area) in self.expected for f in findings):
             unexpected = [f for f in failed if (self.case.level, f.area) not in self.expected]

@@ -5,7 +5,7 @@ Every mutant of `mutants` goes through the suite; `--write` puts the table into 
 
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,13 +29,13 @@ class Row:
     named: bool
 
 
-def rows() -> Iterator[Row]:
-    """All mutants, one process for all of them."""
+def rows(mutants: Sequence[Mutant] = MUTANTS) -> Iterator[Row]:
+    """What the suite says of each, one process for all of them."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Target("torch", Declaration("NCHW", "OIHW"), paths=(folder,)) as target,
     ):
-        for mutant in MUTANTS:
+        for mutant in mutants:
             module = "mutant_" + mutant.name.replace("-", "_").replace("+", "__")
             (Path(folder) / f"{module}.py").write_text(mutant.source(), encoding="utf-8")
             yield _row(mutant, f"{module}:{mutant.target}", target)

@@ -21,7 +21,17 @@ def test_an_id_is_its_case(level, seed, long):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "tree:", "free:h", "free:h=x", "free:colour=3", "free:dtype=int8", "free:h=1,w=1,padding=valid", "free:scores=odd"]
+    "text",
+    [
+        "",
+        "tree:",
+        "free:h",
+        "free:h=x",
+        "free:colour=3",
+        "free:dtype=int8",
+        "free:h=1,padding=valid",
+        "free:scores=odd",
+    ],
 )
 def test_what_is_no_id(text):
     with pytest.raises(InputError, match="case: expected an id such as"):

@@ -45,7 +45,8 @@ def test_a_wrong_layer_is_told_what_is_wrong_with_which_numbers(capsys):
 
 def test_a_crash_is_a_finding_and_the_other_areas_are_judged(capsys):
     assert check("tests.check.broken:crashes_on_stride", "--dtypes", "float32") == 1
-    rows = {line.split()[0]: line.split()[1:3] for line in capsys.readouterr().out.splitlines() if line.startswith("  ")}
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+    rows = {line[0]: line[1:3] for line in lines}
     assert rows["stride"] == ["0", "5"]
     assert rows["forward"][1] == "0"
 
@@ -121,8 +122,8 @@ def test_another_seed_makes_other_cases(capsys):
 def test_every_area_can_be_shown_failing(capsys):
     """One target that is wrong in everything, for the areas of every level."""
     shown = set()
-    for level, target in (("free", "all_wrong"), ("csg", "all_wrong"), ("lean", "all_wrong"), ("regularizer", "all_wrong")):
-        check("--also", f"{level}=tests.check.wrong:{target}", "--json", "-")
+    for level in ("free", "csg", "lean", "regularizer"):
+        check("--also", f"{level}=tests.check.wrong:all_wrong", "--json", "-")
         counts = json.loads(capsys.readouterr().out)["areas"][level]
         shown |= {area for area, statuses in counts.items() if statuses.get("failed")}
     assert shown == set(AREAS)

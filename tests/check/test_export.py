@@ -34,6 +34,10 @@ def reader(tmp_path_factory):
     return program
 
 
+def run(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_the_index_lists_every_level_and_file(vectors):
     index = json.loads((vectors / "index.json").read_text())["cases"]
     assert {entry["geometry"]["level"] for entry in index} == set(LEVELS)
@@ -56,19 +60,19 @@ def test_c_reads_and_compares_them(vectors, reader, tmp_path):
     for entry in json.loads((vectors / "index.json").read_text())["cases"][::40]:
         for name, out in entry["out"].items():
             files = [vectors / out, vectors / out, vectors / entry["budget"][name]]
-            done = subprocess.run([reader, *files], capture_output=True, text=True, check=False)
+            done = run(reader, *files)
             assert (done.returncode, done.stdout) == (0, f"ok {np.load(vectors / out).size}\n")
             off = np.load(vectors / out)
             off.flat[-1] += 1
             np.save(tmp_path / "off.npy", off)
-            done = subprocess.run([reader, tmp_path / "off.npy", *files[1:]], capture_output=True, text=True, check=False)
+            done = run(reader, tmp_path / "off.npy", *files[1:])
             assert done.returncode == 1
             assert f"element {off.size - 1}: " in done.stdout
 
 
 def test_c_refuses_what_it_cannot_read(vectors, reader, tmp_path):
     np.save(tmp_path / "f4.npy", np.zeros(3, np.float32))
-    assert subprocess.run([reader, *[tmp_path / "f4.npy"] * 3], check=False).returncode == 2
+    assert run(reader, *[tmp_path / "f4.npy"] * 3).returncode == 2
 
 
 def test_a_folder_with_files_in_it_is_left_alone(vectors):

@@ -52,7 +52,9 @@ def test_rounding_to_formats(value):
     assert (bits & 0xFFFF == 0).all()
 
 
-@pytest.mark.parametrize(("arguments", "words"), [(("int8",), "dtype: expected"), (("float32", None, "lazy"), "algorithm: ")])
+@pytest.mark.parametrize(
+    ("arguments", "words"), [(("int8",), "dtype: expected"), (("float32", None, "lazy"), "algorithm: ")]
+)
 def test_unknown_names(arguments, words):
     with pytest.raises(InputError, match=words):
         Precision.of(*arguments)

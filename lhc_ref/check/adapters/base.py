@@ -77,6 +77,8 @@ class Adapter:
         declared = (self.declaration.names[name],) if name in self.declaration.names else ()
         return (*declared, name, *ALIASES.get(name, ()))
 
+    takes_more = True  # whether a signature's **keywords stand for any setting of ours
+
     def arguments(self, function: Callable[..., Any], offered: Mapping[str, Any], skip: int = 0) -> dict[str, Any]:
         """Those of `offered` that the function's signature names, under its own names.
 
@@ -86,7 +88,7 @@ class Adapter:
         """
         parameters = list(inspect.signature(function).parameters.values())[skip:]
         names = {p.name for p in parameters}
-        open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+        open_ended = self.takes_more and any(p.kind is p.VAR_KEYWORD for p in parameters)
         given: dict[str, Any] = {}
         for name, value in offered.items():
             spelling = next((s for s in self.spellings(name) if s in names and s not in given), None)

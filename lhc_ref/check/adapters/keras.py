@@ -1,5 +1,6 @@
 """Targets of Keras 3: Layer classes, with TensorFlow, PyTorch or JAX beneath."""
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ class KerasAdapter(Adapter):
     As for torch: the constructor gets the settings that its signature names, weights are found by name or alias, and
     the mask is read from `mask`, a method or attribute. The backend is Keras's own choice (KERAS_BACKEND).
     """
+
+    takes_more = False  # a Layer's **kwargs are Keras's own
 
     def __init__(self, target: Any, declaration: Declaration) -> None:
         super().__init__(target, declaration)
@@ -64,7 +67,7 @@ class KerasAdapter(Adapter):
         x = tf.cast(tf.constant(arrays["x"]), dtype)
         with tf.GradientTape() as tape:
             tape.watch(x)
-            answer = self.answer(layer(x, training=True), "")
+            answer = self.answer(layer(x, **_training(layer)), "")
         y, leaves = answer["y"], {"x": x, **{k: v.value for k, v in variables.items()}}
         if tuple(y.shape) != arrays["dy"].shape:
             return answer, {}
@@ -75,7 +78,7 @@ class KerasAdapter(Adapter):
     def _by_torch(self, layer: Any, arrays: Any, variables: Any, dtype: str) -> tuple[dict, dict]:
         torch = self.backend
         x = torch.from_numpy(arrays["x"].copy()).to(getattr(torch, dtype)).requires_grad_()
-        answer = self.answer(layer(x, training=True), "")
+        answer = self.answer(layer(x, **_training(layer)), "")
         y, leaves = answer["y"], {"x": x, **{k: v.value for k, v in variables.items()}}
         if tuple(y.shape) != arrays["dy"].shape:
             return answer, {}
@@ -92,7 +95,7 @@ class KerasAdapter(Adapter):
         def run(x: Any, values: list[Any]) -> tuple[Any, dict[str, Any]]:
             chosen = {id(variables[n]): v for n, v in zip(names, values, strict=True)}
             weights = [chosen.get(id(v), v.value) for v in trainable]
-            returned, _ = layer.stateless_call(weights, [v.value for v in others], x, training=True)
+            returned, _ = layer.stateless_call(weights, [v.value for v in others], x, **_training(layer))
             answer = self.answer(returned, "")
             return answer.pop("y"), answer
 
@@ -103,3 +106,8 @@ class KerasAdapter(Adapter):
             return answer, {}
         dx, found = vjp(jax.numpy.asarray(arrays["dy"]).astype(y.dtype))
         return answer, {"dx": dx, **{f"d{n}": d for n, d in zip(names, found, strict=True)}}
+
+
+def _training(layer: Any) -> dict[str, bool]:
+    """`training=True` for layers whose call takes it."""
+    return {"training": True} if "training" in inspect.signature(layer.call).parameters else {}
