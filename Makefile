@@ -8,9 +8,11 @@ VENV ?= .venv
 ARGS ?=
 
 RUN = $(VENV)/bin/python
+# Several processes would compile the same kernels at once.
+WARMUP = $(RUN) -m runtime.cli warmup
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help demo demo-seeds test test-long test-frameworks nojit lint types bench-smoke clean FORCE
+.PHONY: help demo demo-seeds test test-long test-frameworks avx2 nojit lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -19,7 +21,9 @@ help:
 	@echo "make test         the tests (5 minutes)"
 	@echo "make test-long    the tests left out of make test"
 	@echo "make test-frameworks  the tests of layers in PyTorch, JAX and Keras, which it installs"
+	@echo "make avx2         the kernels' tests again, compiled for a machine with AVX2"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
+	@echo "make avx2         the kernels' tests again, compiled for a processor without AVX-512 (on x86-64)"
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
 	@echo "make bench-smoke  the benchmarks at toy size"
@@ -32,6 +36,7 @@ demo-seeds: $(VENV)/.with-demo,plots
 	$(RUN) -m benchmarks.demo --seeds 0 1 2 $(ARGS)
 
 test: $(VENV)/.with-test
+	$(WARMUP)
 	$(PYTEST)
 
 test-long: $(VENV)/.with-test
@@ -41,8 +46,19 @@ test-frameworks: $(VENV)/.with-test
 	$(RUN) -m pip install --disable-pip-version-check torch==2.13.0 jax keras
 	$(PYTEST) tests/check -m "long or not long"
 
+# The kernels of an AVX2 machine, on whatever machine this is.
+avx2: export NUMBA_CPU_NAME = haswell
+avx2: export NUMBA_CPU_FEATURES = +avx2,+fma,+avx,+sse4.2
+avx2: $(VENV)/.with-test
+	$(WARMUP)
+	$(PYTEST) tests/runtime/test_kernels.py tests/runtime/test_model.py tests/runtime/test_vector.py
+
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
+
+avx2: $(VENV)/.with-test
+	NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+avx,+sse4.2 $(PYTEST) \
+	  tests/runtime/test_kernels.py tests/runtime/test_vector.py tests/runtime/test_model.py tests/runtime/test_spec.py
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check . $(ARGS)

@@ -161,23 +161,23 @@ SPECIAL = np.array([-np.inf, -2, -1, -0.0, 0.0, 0.5, 1, 2, np.inf, np.nan], np.f
 
 
 def tiles_of(values, other):
-    """Two arrays in which each of `values` meets each of `other`, laid out for one tile of 4 pixels and 3 outputs."""
+    """Two arrays in which each of `values` meets each of `other`, laid out for one tile of 4 pixels and 7 outputs."""
     a, b = (part.reshape(-1) for part in np.meshgrid(values, other))
     arrays = np.zeros((2, 4 * OUT_STRIDE + LANES), np.float32)
-    for n, (_, _, _, place) in enumerate(places(4, 3)):
+    for n, (_, _, _, place) in enumerate(places(4, 7)):
         arrays[:, place - OUT_AT] = a[n % a.size], b[n % b.size]
     return arrays
 
 
 def seen(out):
-    return np.array([out[place] for *_, place in places(4, 3)])
+    return np.array([out[place] for *_, place in places(4, 7)])
 
 
 @pytest.mark.parametrize("limits", [(0.0, np.inf), (-np.inf, np.inf), (-1.0, 1.0), (0.0, 6.0)])
 def test_clamps_and_keeps_nan(program, limits):
     array = tiles_of(SPECIAL, SPECIAL)[0]
     out = out_array(4)
-    program(clamp)(array, np.float32(limits[0]), np.float32(limits[1]), marker(4), marker(3), out)
+    program(clamp)(array, np.float32(limits[0]), np.float32(limits[1]), marker(4), marker(7), out)
     given = seen(np.r_[np.zeros(OUT_AT, np.float32), array])
     want = np.array([v if np.isnan(v) else min(max(v, limits[0]), limits[1]) for v in given], np.float32)
     np.testing.assert_array_equal(seen(out), want)
@@ -186,7 +186,7 @@ def test_clamps_and_keeps_nan(program, limits):
 def test_the_larger_of_two_is_nan_if_either_is(program):
     array, other = tiles_of(SPECIAL, SPECIAL)
     out = out_array(4)
-    program(larger)(array, other, marker(4), marker(3), out)
+    program(larger)(array, other, marker(4), marker(7), out)
     given, against = (seen(np.r_[np.zeros(OUT_AT, np.float32), part]) for part in (array, other))
     assert (np.isnan(given) & ~np.isnan(against)).any()
     assert (~np.isnan(given) & np.isnan(against)).any()
@@ -197,9 +197,9 @@ def test_adds_and_scales(program):
     array, other = tiles_of(SPECIAL[1:8], SPECIAL[1:8])
     out = out_array(4)
     given, against = (seen(np.r_[np.zeros(OUT_AT, np.float32), part]) for part in (array, other))
-    program(total)(array, other, marker(4), marker(3), out)
+    program(total)(array, other, marker(4), marker(7), out)
     assert_exact(seen(out), given + against)
-    program(scale)(array, np.float32(0.25), marker(4), marker(3), out)
+    program(scale)(array, np.float32(0.25), marker(4), marker(7), out)
     assert_exact(seen(out), given * np.float32(0.25))
 
 
