@@ -23,7 +23,6 @@ help:
 	@echo "make test-frameworks  the tests of layers in PyTorch, JAX and Keras, which it installs"
 	@echo "make avx2         the kernels' tests again, compiled for a machine with AVX2"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
-	@echo "make avx2         the kernels' tests again, compiled for a processor without AVX-512 (on x86-64)"
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
 	@echo "make bench-smoke  the benchmarks at toy size"
@@ -55,10 +54,6 @@ avx2: $(VENV)/.with-test
 
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
-
-avx2: $(VENV)/.with-test
-	NUMBA_CPU_NAME=haswell NUMBA_CPU_FEATURES=+avx2,+fma,+avx,+sse4.2 $(PYTEST) \
-	  tests/runtime/test_kernels.py tests/runtime/test_vector.py tests/runtime/test_model.py tests/runtime/test_spec.py
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check . $(ARGS)
