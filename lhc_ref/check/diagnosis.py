@@ -11,7 +11,8 @@ from lhc_ref.check.cases import Case
 from lhc_ref.check.mistakes import Mistake, mistakes
 from lhc_ref.check.precision import Precision
 from lhc_ref.check.process import Outcome
-from lhc_ref.check.reference import CORRECT, Answer, Steps, solve
+from lhc_ref.check.reference import Answer, solve
+from lhc_ref.check.steps import CORRECT, Steps
 from lhc_ref.errors import LhcError
 
 FAILING, PASSING = 14, 60  # how many calls of each kind a mistake has to reproduce, tensor by tensor

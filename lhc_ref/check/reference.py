@@ -1,21 +1,17 @@
 """What a case's answer is, in float64, and how far a correct answer may be from it.
 
-Each level is a chain of steps. `Steps` holds them as functions, by default those of the reference's operators; a known
-mistake is the same chain with another function in one place (see `mistakes`).
+Each level is a chain of steps (see `steps`); a known mistake is the same chain with another function in one place.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhc_ref import conv, handmade, mask
+from lhc_ref import conv, mask
 from lhc_ref.check.cases import Array, Arrays, Case
 from lhc_ref.check.precision import Precision, gamma, normwise_factor, sum_budget
-from lhc_ref.regularizer import density_penalty, density_penalty_vjp
-
-SR_STE_DECAY = 2e-4
+from lhc_ref.check.steps import CORRECT, Steps, arrange, slices_of, sum_groups
 
 
 class Expected(NamedTuple):
@@ -27,54 +23,6 @@ class Expected(NamedTuple):
 
 
 Answer = dict[str, Expected]
-
-
-@dataclass(frozen=True)
-class Steps:
-    """The choices that make up a layer; the defaults are right. Kernels are HWIO, activations NHWC."""
-
-    pads: Callable[[Case], Any] = lambda case: case.pads
-    stride: Callable[[Case], Any] = lambda case: (case.sy, case.sx)
-    dilation: Callable[[Case], Any] = lambda case: (case.ry, case.rx)
-    read_x: Callable[[Array], Array] = lambda x: x
-    write_dx: Callable[[Array, Array], Array] = lambda dx, x: dx  # the adjoint of read_x
-    read_weight: Callable[[Array], Array] = lambda kernel: kernel  # before it is masked
-    write_dweight: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_weight
-    read_kernel: Callable[[Array], Array] = lambda kernel: kernel  # as the forward pass uses it
-    write_dkernel: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_kernel
-    kernel_of_dx: Callable[[Array], Array] = lambda kernel: kernel
-    after: Callable[[Array], Array] = lambda y: y
-    after_vjp: Callable[[Array, Array], Array] = lambda dy, y: dy
-    add_bias: Callable[[Array, Array], Array] = lambda y, bias: y + bias
-    dbias: Callable[[Array, Array], Array] = lambda dy, bias: dy.sum(axis=(0, 1, 2))
-    step: Callable[[Array], Array] = mask.step
-    slope: Callable[[Array], Array] = lambda scores: np.where(np.abs(scores) < 1, 1.0, 0.1)
-    one_hot: Callable[[Array], Array] = mask.rigid_one_hot
-    rigid_slope: Callable[[Array], Array] = lambda s: np.where(np.abs(s - s.mean(axis=0)) < 1, 1.0, 0.1)
-    center_vjp: Callable[[Array, Array], Array] = lambda dscores, scores: dscores
-    patterns: Array | None = None
-    expand: Callable[[Array, Case], Array] = lambda patterns, case: mask.expand_groups(patterns, **_groups(case))
-    collect: Callable[[Array, Case], Array] = lambda dmask, case: _sum_groups(dmask, case)
-    enable: Callable[[Array, Array], Array] = lambda m, enabled: mask.apply_enabled(m, enabled)
-    enable_vjp: Callable[[Array, Array], Array] = lambda dm, enabled: np.where(enabled, dm, 0.0)
-    dkernel: Callable[[Array, Array, Array], Array] = lambda dmasked, m, patterns_only: m * dmasked
-    dmask: Callable[[Array, Array, Array], Array] = lambda dmasked, kernel, m: kernel * dmasked
-    mask_for_dx: Callable[[Array], Array] = lambda m: m
-    hetconv: Callable[[Case], Array] = lambda case: hetconv_mask(case)
-    nm: Callable[[Array, Case], Array] = lambda kernel, case: nm_mask(kernel, case)
-    decay: Callable[[Array, Array], Array] = lambda kernel, m: SR_STE_DECAY * (1 - m) * kernel
-    nm_dkernel: Callable[[Array, Array], Array] = lambda dmasked, m: dmasked
-    generate: Callable[[Array, Array, Case], Array] = lambda codes, generator, case: _generate(
-        codes @ generator.T, case
-    )
-    slices: Callable[[Array, Case], Array] = lambda dkernel, case: _slices(dkernel, case)
-    penalty: Callable[..., Any] = density_penalty
-    penalty_vjp: Callable[..., Any] = density_penalty_vjp
-    operands: Callable[[Array], Array] = lambda a: a  # what arithmetic sees of x, the kernel and dy
-    finish: Callable[[Arrays, Case], Arrays] = lambda tensors, case: tensors
-
-
-CORRECT = Steps()
 
 
 def solve(case: Case, precision: Precision, steps: Steps = CORRECT) -> Answer:
@@ -243,7 +191,7 @@ def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budge
     Stored on the way: the cotangent of kernel * mask, times the kernel, sums over two channel axes and over taps, the
     slope 0.1 and its product. Where the slope is 1 and all are integers, nothing is rounded.
     """
-    collected, scores = _sum_groups(magnitude, case), case.arrays["scores"]
+    collected, scores = sum_groups(magnitude, case), case.arrays["scores"]
     slope = CORRECT.slope(scores) if case.level == "free" else CORRECT.rigid_slope(scores)
     taps, roundings = 1, 6
     if case.level == "rigid":
@@ -294,7 +242,7 @@ def _csg(case: Case, precision: Precision, steps: Steps) -> Solved:
     """The generated kernel is stored: from then on its error is carried as of an input."""
     a, convolution = case.arrays, _Convolution(case, precision, steps)
     kernel = steps.generate(a["codes"], a["generator"], case)
-    magnitude = _generate(np.abs(a["codes"]) @ np.abs(a["generator"]).T, case)
+    magnitude = arrange(np.abs(a["codes"]) @ np.abs(a["generator"]).T, case)
     off = sum_budget(magnitude, case.m, 1, precision, integers=convolution.integers)
     y = convolution.forward(a["x"], kernel)
     budgets = convolution.budgets(a["dy"], a["x"], magnitude)
@@ -304,8 +252,8 @@ def _csg(case: Case, precision: Precision, steps: Steps) -> Solved:
     dcarry = conv.conv2d_dx(back(a["dy"]), a["x"], off, **case.window)
     budgets["dx"] = (budgets["dx"][0] + dcarry, budgets["dx"][1] + " + carried error of the generated kernel")
     dx, dkernel = convolution.backward(steps.after_vjp(a["dy"], y), a["x"], kernel)
-    rows, bound = steps.slices(dkernel, case), _slices(budgets["dkernel"][0], case)
-    size = _slices(budgets["magnitude"][0], case)
+    rows, bound = steps.slices(dkernel, case), slices_of(budgets["dkernel"][0], case)
+    size = slices_of(budgets["magnitude"][0], case)
     tensors = {"y": y, "kernel": kernel, "dx": dx, "dcodes": rows @ a["generator"], "dgenerator": rows.T @ a["codes"]}
     budgets["kernel"] = (
         off,
@@ -388,48 +336,6 @@ _SOLVERS: dict[str, Callable[[Case, Precision, Steps], Solved]] = {
 def _exact(case: Case, precision: Precision) -> bool:
     """Whether sums are integers that direct convolution adds without rounding."""
     return case.numbers == "integer" and precision.algorithm == "direct" and precision.exact
-
-
-# --- Definitions that lhc_ref has no operator for --------------------------------------------------------------------
-
-
-def _groups(case: Case) -> dict[str, int]:
-    return {"c_in": case.ci, "c_out": case.co, "group_in": case.gi, "group_out": case.go}
-
-
-def _sum_groups(dmask: Array, case: Case) -> Array:
-    patterns_like = np.empty((case.kh, case.kw, *case.group_counts))
-    return mask.expand_groups_vjp(np.ascontiguousarray(dmask), patterns_like, **_groups(case))[0]
-
-
-def hetconv_mask(case: Case) -> Array:
-    return handmade.hetconv((case.kh, case.kw), case.ci, case.co, p=case.p).astype(np.float64)
-
-
-def nm_mask(kernel: Array, case: Case) -> Array:
-    """Of every m weights along the input channels the N largest; a short last run of k keeps ceil(N*k/m)."""
-    m = np.zeros(kernel.shape)
-    for start in range(0, case.ci, case.m):
-        run = np.abs(kernel[:, :, start : start + case.m])
-        keep = -(-case.s * run.shape[2] // case.m)
-        order = np.argsort(-run, axis=2, kind="stable")
-        np.put_along_axis(m[:, :, start : start + case.m], order[:, :, :keep], 1.0, axis=2)
-    return m
-
-
-def _generate(rows: Array, case: Case) -> Array:
-    """[slices, s*s*kh*kw] as OIHW row-major, cropped, and turned to HWIO."""
-    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
-    oihw = rows.reshape(outs, ins, case.kh, case.kw)[: case.co, : case.ci]
-    return np.ascontiguousarray(oihw.transpose(2, 3, 1, 0))
-
-
-def _slices(dkernel: Array, case: Case) -> Array:
-    """The adjoint of `_generate`: zero in the cropped part."""
-    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
-    whole = np.zeros((outs, ins, case.kh, case.kw))
-    whole[: case.co, : case.ci] = dkernel.transpose(3, 2, 0, 1)
-    return whole.reshape(-1, case.s * case.s * case.kh * case.kw)
 
 
 def _strided(x: Array, case: Case) -> Array:

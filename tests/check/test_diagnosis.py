@@ -7,8 +7,9 @@ from lhc_ref.check.compare import judge, wrong
 from lhc_ref.check.mistakes import ALL, mistakes
 from lhc_ref.check.precision import FORMATS, Precision
 from lhc_ref.check.process import Outcome
-from lhc_ref.check.reference import CORRECT, solve
+from lhc_ref.check.reference import solve
 from lhc_ref.check.runner import Plan, Results, explain
+from lhc_ref.check.steps import CORRECT
 from lhc_ref.check.suite import suite
 from lhc_ref.errors import LhcError
 

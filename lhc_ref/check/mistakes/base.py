@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from lhc_ref.check.reference import CORRECT, Steps
+from lhc_ref.check.steps import CORRECT, Steps
 
 PATTERNED = ("free", "rigid")
 MASKED = (*PATTERNED, "masked", "hetconv", "nm")

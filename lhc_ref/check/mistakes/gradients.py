@@ -7,7 +7,7 @@ import numpy as np
 from lhc_ref import mask
 from lhc_ref.check.cases import Array, Arrays, Case
 from lhc_ref.check.mistakes.base import MASKED, PATTERNED, Mistake
-from lhc_ref.check.reference import CORRECT
+from lhc_ref.check.steps import CORRECT
 
 
 def _window(inside: Callable[[Array], Array], within: float = 1.0, outside: float = 0.1) -> Callable[[Array], Array]:

@@ -7,7 +7,7 @@ import numpy as np
 from lhc_ref.check.cases import Array, Case
 from lhc_ref.check.mistakes.base import Mistake
 from lhc_ref.check.mistakes.penalties import PENALTIES
-from lhc_ref.check.reference import CORRECT, SR_STE_DECAY
+from lhc_ref.check.steps import CORRECT, SR_STE_DECAY
 
 
 def _tiles(codes: Array, generator: Array, case: Case) -> Array:

@@ -8,7 +8,7 @@ import numpy as np
 from lhc_ref import mask
 from lhc_ref.check.cases import Array, Case
 from lhc_ref.check.mistakes.base import PATTERNED, Mistake
-from lhc_ref.check.reference import CORRECT
+from lhc_ref.check.steps import CORRECT
 
 Index = Callable[[int, int], Array]  # (channels, size of a group) -> the group of each channel
 
