@@ -119,22 +119,73 @@ class Builder:
 
     # --- What operators have in common ----------------------------------------------------------------------------
 
-    def plain(self, value: Value) -> Value:
-        """The value with its zeros around it, if any were pending, as a value of the model."""
-        if value.pads != NO_PADS:
-            raise Unsupported("a Pad whose zeros no convolution takes in")
-        return value
+    def plain(self, op: Op, value: Value) -> Value:
+        """The value with its zeros around it, if any are pending."""
+        if value.pads == NO_PADS:
+            return value
+        top, left, bottom, right = value.pads
+        return self.emit(op, "pad", [value], {"padding": ((top, bottom), (left, right))}, last=False)
 
-    def image(self, value: Value) -> Value:
-        """The value if it is an image as ONNX has it, (n, c, h, w) or (n, c, w)."""
+    def image(self, op: Op, value: Value) -> Value:
+        """The value as an image as ONNX has it, (n, c, h, w) or (n, c, w); its axes are rearranged if they stand
+        otherwise.
+        """
         axes = value.labelled()
-        if axes not in ("nchw", "ncw"):
-            raise Unsupported(f"an input whose axes are {value.axes!r}, where (n, c, h, w) or (n, c, w) is needed")
-        return replace(value, axes=axes)
+        if axes in ("nchw", "ncw"):
+            return replace(value, axes=axes)
+        return self.spread(op, self.flat(op, value), value.image_dims)
+
+    def flat(self, op: Op, value: Value, last: bool = False) -> Value:
+        """The value as (n, features) in ONNX's order."""
+        value, dims = self.plain(op, value), value.image_dims
+        features, axes = (prod(dims),), value.axes[1:]
+        if value.order is not None:
+            back = tuple(int(axis) for axis in np.argsort(value.order.axes))
+            split = tuple(value.order.split[axis] for axis in value.order.axes)
+        elif len(value.shape) == 1:
+            return replace(value, axes="nf")
+        else:
+            split = value.shape
+            named = ["hwc".index(label) for label in axes if label != "1"]
+            back = (*named, *(axis for axis in range(3) if axis not in named))
+        if np.array_equal(Order(split, back).index(), np.arange(prod(dims))):
+            return self.emit(op, "flatten", [value], axes="nf", last=last)
+        attrs = {"split": split, "order": back, "shape": features}
+        return self.emit(op, "rearrange", [value], attrs, axes="nf", last=last)
+
+    def spread(self, op: Op, value: Value, dims: Shape, last: bool = False) -> Value:
+        """Features in ONNX's order as (n, *dims)."""
+        if len(dims) not in (1, 2, 3):
+            raise Unsupported(f"a value of sizes {list(dims)} beside the batch, where 1 to 3 axes are possible")
+        if len(dims) == 1:
+            return self.identity(op, value) if last else value
+        order, shape = ((1, 2, 0), (*dims[1:], dims[0])) if len(dims) == 3 else ((1, 0), (1, dims[1], dims[0]))
+        attrs, axes = {"split": dims, "order": order, "shape": shape}, "nchw" if len(dims) == 3 else "ncw"
+        return self.emit(op, "rearrange", [value], attrs, axes=axes, last=last)
+
+    def innermost(self, op: Op, value: Value, axis: int) -> Value:
+        """The value with one of ONNX's axes as the model's channels, or features."""
+        if axis % len(value.axes) == 0:
+            raise Unsupported("the batch axis, where another is needed")
+        value = self.plain(op, value)
+        if value.axes[axis] in ("c", "f") and value.order is None:
+            return value
+        if len(value.axes) == 2:
+            return self.flat(op, value)
+        value = self.image(op, value)
+        if value.axes[axis] == "c":
+            return value
+        inner = value.axes[axis]
+        rest = [label for label in "chw" if label != inner]
+        order = tuple("hwc".index(label) for label in (*rest, inner))
+        attrs = {"split": value.shape, "order": order, "shape": tuple(value.shape[axis] for axis in order)}
+        names = dict(zip((*rest, inner), "hwc", strict=True))
+        axes = "n" + "".join(names[label] for label in value.axes[1:])
+        return self.emit(op, "rearrange", [value], attrs, axes=axes, last=False)
 
     def features(self, op: Op, value: Value) -> Value:
         """The value as (n, features); an image of which one axis is left becomes features."""
-        value = self.plain(value)
+        value = self.plain(op, value)
         if len(value.axes) != 2 or value.axes[0] != "n":
             raise Unsupported(f"an input whose axes are {value.axes!r}, where (n, features) is needed")
         if len(value.shape) == 1:
@@ -159,7 +210,7 @@ class Builder:
 
     def affine(self, op: Op, value: Value, scale: np.ndarray, shift: np.ndarray) -> None:
         """`value * scale + shift` by channel: in the convolution or dense layer that made it, or as a node."""
-        value = self.plain(value)
+        value = self.plain(op, value)
         made = self._made.get(value.name)
         if made is not None and made.op in ("conv2d", "dense") and value.sole:
             kernel = made.tensors["kernel"]
@@ -168,11 +219,9 @@ class Builder:
             made.tensors["bias"] = _f32(bias * scale + shift)
             self.alias(op, value)
             return
-        if len(value.shape) != 3:
-            raise Unsupported("a scale of features that no dense layer before it takes in")
-        kernel = _f32(scale).reshape(1, 1, 1, -1)
-        attrs = {"groups": value.shape[2], "padding": "valid"}
-        self.emit(op, "conv2d", [value], attrs, {"kernel": kernel, "bias": _f32(shift)})
+        size = value.shape[-1:]
+        tensors = {"scale": _f32(np.broadcast_to(scale, size)), "bias": _f32(np.broadcast_to(shift, size))}
+        self.emit(op, "scale", [value], tensors=tensors, order=value.order)
 
     # --- The end --------------------------------------------------------------------------------------------------
 
@@ -184,9 +233,10 @@ class Builder:
             value = self.values[name]
             if isinstance(value, Constant):
                 raise Unsupported(f"output {name!r} that is constant")
-            value = self.plain(value)
+            end = Op("", f"output {name}", (), (name,), {}, 0)
+            value = self.plain(end, value)
             if value.name not in self._made or value.name in names.values():
-                value = self.identity(Op("", f"output {name}", (), (name,), {}, 0), value)
+                value = self.identity(end, value)
             names[name] = value.name
             views[name] = view(value)
         self._rename(names)

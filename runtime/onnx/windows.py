@@ -28,6 +28,12 @@ def constant(x: object, what: str) -> Constant:
     return x
 
 
+def optional(b: Builder, op: Op, at: int) -> Constant | None:
+    """An input that may be left out, and is constant otherwise."""
+    given = b.take(op.inputs[at]) if len(op.inputs) > at else None
+    return None if given is None else constant(given, f"input {at}")
+
+
 def _pair(values: object, count: int, default: int) -> Pair:
     """(y, x) of a list for `count` axes; a row's axis y is 1 long."""
     numbers = [int(v) for v in values] if isinstance(values, list) else [default] * count
@@ -66,7 +72,7 @@ def _around(x: Value, pads: Pads) -> Pads:
 
 def conv(b: Builder, op: Op) -> None:
     """Conv, of rows or images, grouped or not; zeros around its input are taken in."""
-    x = b.image(data(b.take(op.inputs[0])))
+    x = b.image(op, data(b.take(op.inputs[0])))
     weights = constant(b.take(op.inputs[1]), "weights").floats("weights")
     if weights.ndim != len(x.axes):
         raise Unsupported(f"weights of shape {list(weights.shape)} for an input of {len(x.axes)} axes")
@@ -114,13 +120,13 @@ def max_pool(b: Builder, op: Op) -> None:
     """MaxPool without indices."""
     if len(op.outputs) > 1 and op.outputs[1]:
         raise Unsupported("indices as a second output")
-    x = b.image(b.plain(data(b.take(op.inputs[0]))))
+    x = b.image(op, b.plain(op, data(b.take(op.inputs[0]))))
     b.emit(op, "max_pool", [x], _pool_attrs(op, x)[0])
 
 
 def average_pool(b: Builder, op: Op) -> None:
     """AveragePool: by real pixels as it is; with padding counted, as a convolution with equal weights."""
-    x = b.image(data(b.take(op.inputs[0])))
+    x = b.image(op, data(b.take(op.inputs[0])))
     attrs, pads, ceiled = _pool_attrs(op, x)
     padded = pads != ((0, 0), (0, 0))
     counted = padded and op.attrs.get("count_include_pad", 0)
@@ -139,7 +145,7 @@ def whole_pool(kind: str) -> Callable[[Builder, Op], None]:
     """GlobalAveragePool, GlobalMaxPool: a pool whose window is the image."""
 
     def handle(b: Builder, op: Op) -> None:
-        x = b.image(b.plain(data(b.take(op.inputs[0]))))
+        x = b.image(op, b.plain(op, data(b.take(op.inputs[0]))))
         b.emit(op, kind, [x], {"size": x.shape[:2], "stride": (1, 1), "padding": "valid"})
 
     return handle
@@ -147,7 +153,7 @@ def whole_pool(kind: str) -> Callable[[Builder, Op], None]:
 
 def reduce_mean(b: Builder, op: Op) -> None:
     """ReduceMean over rows, columns or both."""
-    x = b.plain(data(b.take(op.inputs[0])))
+    x = b.plain(op, data(b.take(op.inputs[0])))
     given = constant(b.take(op.inputs[1]), "axes").fixed if len(op.inputs) > 1 and op.inputs[1] else None
     axes = op.attrs.get("axes") if given is None else [int(axis) for axis in given]
     if not axes and not op.attrs.get("noop_with_empty_axes", 0):

@@ -40,7 +40,7 @@ RUNTIME = (
     ),
     Mutant(
         "runtime-forgets-the-first-limit", "runtime/spec.py",
-        "max(first.low, second.low)", "first.low", SPEC, within="_fuse_after",
+        "min(max(limit, second.low), second.high)", "limit", SPEC, within="_fuse_after",
     ),
     # --- Packing -----------------------------------------------------------------------------------------------------
     Mutant(
