@@ -10,7 +10,7 @@ import numpy as np
 
 from lhc_ref import command, data, inspect_cli, modelfile, runs
 from lhc_ref.check import cli as check
-from lhc_ref.config import TrainConfig, read_toml, resolve
+from lhc_ref.config import PRESETS, TrainConfig, read_toml, resolve
 from lhc_ref.errors import ConfigError
 from lhc_ref.files import atomic_write
 from lhc_ref.training import measure
@@ -47,10 +47,18 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--config", type=Path, metavar="FILE", help="TOML file of the options below, which flags override"
     )
+    train.add_argument(
+        "--preset", choices=PRESETS, default=argparse.SUPPRESS, help="recipe that options start from (sound)"
+    )
     train.add_argument("--quiet", action="store_true", help="no progress bar, the result alone")
     for f in fields(TrainConfig):
         default: Any = f.default
         kind = type(default)
+        if kind is bool:
+            flag = f"--{f.name.replace('_', '-')}"
+            helped = f"{f.metadata['help']} ({'yes' if default else 'no'})"
+            train.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=helped)
+            continue
         train.add_argument(
             f"--{f.name.replace('_', '-')}",
             type=inspect_cli.integers if kind is tuple else kind,
@@ -78,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(act=_export)
 
     split = commands.add_parser("data", help="write one split of a data set: raw x f32[n, h, w, c] and y i64[n]")
-    split.add_argument("source", metavar="SOURCE", help="digits, or an .npz file")
+    split.add_argument("source", metavar="SOURCE", help="digits, an .npz file or a folder")
     split.add_argument("file", type=Path, metavar="OUT.npz")
     split.add_argument("--split", choices=data.SPLITS, default="test", help="which part (test)")
     split.set_defaults(act=_data)
@@ -89,7 +97,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(args: argparse.Namespace) -> None:
-    flags = {f.name: getattr(args, f.name) for f in fields(TrainConfig) if hasattr(args, f.name)}
+    names = ["preset", *(f.name for f in fields(TrainConfig))]
+    flags = {name: getattr(args, name) for name in names if hasattr(args, name)}
     values: dict[str, Any] = {**(read_toml(args.config) if args.config else {}), **flags}
     if args.resume and values:
         raise ConfigError(
@@ -147,7 +156,7 @@ def _export(args: argparse.Namespace) -> None:
 
 def _data(args: argparse.Namespace) -> None:
     dataset = data.load(args.source)
-    x, y, names = dataset.x[args.split], dataset.y[args.split], np.array(dataset.classes)
+    x, y, names = dataset.x[args.split].astype(np.float32), dataset.y[args.split], np.array(dataset.classes)
     atomic_write(args.file, lambda f: np.savez(f, x=x, y=y, classes=names))
     print(f"{args.file}: {len(x)} images, {len(names)} classes")
 

@@ -17,7 +17,7 @@ from types import FrameType
 
 from tqdm import tqdm
 
-from lhc_ref import checkpoint, data, export, mask_history
+from lhc_ref import blas, checkpoint, data, export, mask_history
 from lhc_ref.config import TrainConfig, read_toml, resolve, to_toml
 from lhc_ref.errors import CheckpointError, ConfigError
 from lhc_ref.files import atomic_write_text
@@ -65,7 +65,7 @@ def train(config: TrainConfig, folder: Path, *, show: bool = True) -> Record:
     folder = Path(folder)
     if config.data != data.DIGITS:
         config = replace(config, data=str(Path(config.data).resolve()))  # Why: to be resumed from any folder.
-    trainer = Trainer(config, data.load(config.data), _say(show))
+    trainer = Trainer(config, _dataset(config), _say(show))
     if folder.exists() and (not folder.is_dir() or set(folder.iterdir()) - set(_leftovers(folder))):
         raise ConfigError(
             f"{folder}: expected a new or empty folder, got one in use. Use --resume {folder}, or another."
@@ -101,7 +101,7 @@ def load(folder: Path, *, show: bool = False, started: bool = True) -> Run:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: expected the folder of a run, got none with {CONFIG}. Check the path.")
     config = resolve(read_toml(folder / CONFIG))
-    trainer = Trainer(config, data.load(config.data), _say(show))
+    trainer = Trainer(config, _dataset(config), _say(show))
     if started or (folder / CHECKPOINT).exists():
         trainer.restore(*checkpoint.load(folder / CHECKPOINT))
     return Run(folder, config, trainer)
@@ -139,6 +139,8 @@ def to_spec(folder: Path, *, softmax: bool = True) -> ModelSpec:
 def _go_on(run: Run, show: bool) -> Record:
     """Step until the run is done, saving at the start, after each epoch and where the configuration asks for it."""
     trainer, progress, folder = run.trainer, run.trainer.progress, run.folder
+    if not trainer.done:
+        _note_threads(trainer)
     for leftover in _leftovers(folder):
         leftover.unlink(missing_ok=True)
     atomic_write_text(folder / LOG, "".join(json.dumps(record) + "\n" for record in progress.history))
@@ -155,21 +157,37 @@ def _go_on(run: Run, show: bool) -> Record:
                     checkpoint.save(folder / CHECKPOINT, *trainer.capture())
             except DivergedError as e:
                 raise DivergedError(f"{e}; the last good state is kept in {folder / CHECKPOINT}.") from e
+            bar.set_postfix_str(_live(trainer), refresh=False)
             bar.update()
             if record:
                 if record["stage"] == "coarse" and trainer.masks:
                     mask_history.save(folder, record["epoch"], trainer.masks)
                 with open(folder / LOG, "a", encoding="utf-8") as f:
                     f.write(json.dumps(record) + "\n")
-                bar.set_postfix_str(_summary(record))
             if interrupted.is_set() and not trainer.done:
                 raise KeyboardInterrupt(
                     f"stopped in the {progress.stage} stage, epoch {progress.epoch}, step {progress.step}, and saved. "
                     f"Go on with: lhc-ref train --resume {folder}"
                 )
-    result = {**progress.result, "seconds": round(progress.seconds, 1)}
+    result = {**progress.result, "seconds": round(progress.seconds, 1), "blas_threads": progress.blas_threads}
     atomic_write_text(folder / RESULT, json.dumps(result, indent=2) + "\n")
     return result
+
+
+def _dataset(config: TrainConfig) -> data.Dataset:
+    return data.load(config.data, normalisation=config.normalisation, validation=config.validation)
+
+
+def _note_threads(trainer: Trainer) -> None:
+    """Keep how many BLAS threads there are, and say so where a run goes on with others."""
+    now, used = blas.threads(), trainer.progress.blas_threads
+    if used and used[-1] != now:
+        trainer.say(
+            f"This run has used {used[-1]} BLAS threads and goes on with {now}: its weights will not be those, bit for "
+            f"bit, that it would have had. Stop it and set OPENBLAS_NUM_THREADS={used[-1]} for the same bits."
+        )
+    if used[-1:] != [now]:
+        used.append(now)
 
 
 def _leftovers(folder: Path) -> list[Path]:
@@ -199,11 +217,19 @@ def _bar(run: Run, show: bool) -> tqdm:
     )
 
 
-def _summary(record: Record) -> str:
-    return (
-        f"{record['stage']} {record['epoch']}: loss {record['loss']:.3f}, "
-        f"validation {record['validation_accuracy']:.1%}, density {record['density']:.3f}"
-    )
+def _live(trainer: Trainer) -> str:
+    """This epoch so far, and what the last one came to."""
+    progress = trainer.progress
+    last = progress.history[-1] if progress.history else None
+    parts = [f"{progress.stage} {progress.epoch}"]
+    if progress.step:
+        images = min(progress.step * trainer.config.batch, len(trainer.order))
+        parts.append(f"loss {progress.loss_sum / images:.3f}, accuracy {progress.hits / images:.1%}")
+    if not trainer.done:
+        parts.append(f"rate {trainer.rate():.4g}")
+    if last:
+        parts.append(f"last validation {last['validation_accuracy']:.1%}, density {last['density']:.3f}")
+    return ", ".join(parts)
 
 
 @contextlib.contextmanager

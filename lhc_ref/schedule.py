@@ -36,6 +36,22 @@ def draw_enabled(rng: np.random.Generator, c_out: int, epoch: int, enable_epochs
     return rng.random(c_out) < enabled_fraction(epoch, enable_epochs)
 
 
+def nested_enabled(seed: int, layer: int, c_out: int, epoch: int, enable_epochs: int) -> np.ndarray:
+    """One layer's enabled channels for an epoch, each enabled for good once it is.
+
+    Parameters
+    ----------
+    seed, layer : of the run, and the layer's number; they decide when each channel's turn is.
+    c_out, epoch, enable_epochs : as for `draw_enabled`; the chances are the same.
+
+    Returns
+    -------
+    bool[c_out], a superset of the epoch before's.
+    """
+    # Why the 2: another stream than the initial weights' and the batches'.
+    return np.random.default_rng([seed, 2, layer]).random(c_out) < enabled_fraction(epoch, enable_epochs)
+
+
 def base_strength(first_loss: float, target_density: float) -> float:
     """`s0`: the first epoch's mean task loss over the largest value the regularizer can have there.
 

@@ -28,10 +28,14 @@ def qualifies(record: Record, config: TrainConfig) -> bool:
 
 
 def merit(record: Record, config: TrainConfig) -> tuple[bool, float, float, float]:
-    """What makes one epoch a better result than another: it qualifies, or is closer to it; then it validates better."""
+    """What makes one epoch a better result than another: it qualifies, or is closer to it; then it validates better.
+
+    With selection "accuracy", as the authors select, only how it validates counts.
+    """
+    anyhow = config.selection == "accuracy"
     return (
-        record["all_enabled"],
-        -_excess(record, config),
+        anyhow or record["all_enabled"],
+        0.0 if anyhow else -_excess(record, config),
         record["validation_accuracy"],
         -record["validation_loss"],
     )

@@ -3,8 +3,10 @@
 Everything that the next step depends on is in `Trainer.capture`, so that a run restored from it continues bit for bit.
 """
 
+import copy
 import math
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 
 from lhc_ref import data, ops, schedule
 from lhc_ref.arrays import Array
+from lhc_ref.augment import Augmentation
 from lhc_ref.checkpoint import part, prefixed
 from lhc_ref.config import TrainConfig, to_toml
 from lhc_ref.errors import CheckpointError, InputError, LhcError
@@ -40,6 +43,7 @@ class Progress:
     chosen : stage -> record of the epoch it selected (so far)
     history : a record for each epoch
     seconds : spent so far, over all its processes
+    blas_threads : that NumPy used, one after the other where a resumed run had others
     result : of the whole run, when it is done
     """
 
@@ -52,7 +56,17 @@ class Progress:
     chosen: dict[str, Record] = field(default_factory=dict)
     history: list[Record] = field(default_factory=list)
     seconds: float = 0.0
+    blas_threads: list[int] = field(default_factory=list)
     result: Record = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step trains on: normalised and augmented images, labels, and the random state after that was drawn."""
+
+    images: Array
+    labels: Array
+    rng: np.random.Generator
 
 
 class Trainer:
@@ -82,11 +96,13 @@ class Trainer:
             dtype=config.dtype,
             width=config.width,
         )
-        self.x = {split: dataset.normalised(split, config.dtype) for split in ("train", "validation")}
+        self.augment = Augmentation(config.shift, config.crop, config.flip)
         # Why the 1: another stream than the initial weights'.
         self.rng = np.random.default_rng([config.seed, 1])
         self.optimizer = SGD(config.momentum)
-        self.order = np.arange(len(self.x["train"]))
+        self.order = np.arange(len(dataset.y["train"]))
+        self._thread = ThreadPoolExecutor(1, "lhc-batches")
+        self._ahead: Future[Batch] | None = None
         self.best: dict[str, Array] = {}
         self.masks: dict[str, Array] = {}
         self.progress = Progress()
@@ -117,13 +133,11 @@ class Trainer:
             raise InputError("step: expected a run that is not done, got one with its result. Start a new run.")
         if progress.step == 0:
             self._begin_epoch()
-        start = progress.step * self.config.batch
-        chosen = self.order[start : start + self.config.batch]
-        images = data.shifted(self.x["train"][chosen], self.config.shift, self.rng)
-        labels = self.dataset.y["train"][chosen]
+        batch = self._next_batch()
+        labels = batch.labels
         tape = Tape()
         run = Pass(tape)
-        logits = self.net(images, run)
+        logits = self.net(batch.images, run)
         loss = self._loss(logits, labels, run)
         value = float(loss.value)
         if not math.isfinite(value):
@@ -131,7 +145,7 @@ class Trainer:
         gradients = tape.gradients(loss, list(run.variables.values()))
         self.optimizer.update(self.net.weights, dict(zip(run.variables, gradients, strict=True)), self.rate())
         progress.step += 1
-        progress.loss_sum += value * len(chosen)
+        progress.loss_sum += value * len(labels)
         progress.hits += int((logits.value.argmax(axis=1) == labels).sum())
         return self._end_epoch() if progress.step == self.steps_an_epoch else None
 
@@ -187,6 +201,7 @@ class Trainer:
             self.net.load(part("weights", arrays), part("state", arrays))
             self.rng.bit_generator.state = value["random"]
             self.order = arrays["order"]
+            self._ahead = None
         except (KeyError, TypeError, ValueError) as e:
             raise CheckpointError(f"checkpoint: expected a whole state, got {e}. Use the version that wrote it.") from e
         self.optimizer.velocity, self.best, self.progress = part("velocity", arrays), part("best", arrays), progress
@@ -201,20 +216,42 @@ class Trainer:
         penalty = apply(density_penalty, *run.masks, pixels=run.pixels, target_density=target)
         return apply(ops.add, loss, apply(ops.scale, penalty, factor=strength))
 
+    def _next_batch(self) -> Batch:
+        """This step's batch, made while the step before computed; the one after it is begun.
+
+        `self.rng` is that of the step that is done, so that a captured state knows nothing of what was made ahead.
+        """
+        progress = self.progress
+        batch = self._ahead.result() if self._ahead else self._make_batch(progress.step, copy.deepcopy(self.rng))
+        self.rng, self._ahead = batch.rng, None
+        if progress.step + 1 < self.steps_an_epoch:
+            self._ahead = self._thread.submit(self._make_batch, progress.step + 1, copy.deepcopy(batch.rng))
+        return batch
+
+    def _make_batch(self, step: int, rng: np.random.Generator) -> Batch:
+        """The batch of a step of this epoch; `rng` is its own."""
+        start = step * self.config.batch
+        chosen = self.order[start : start + self.config.batch]
+        images = self.augment(self.dataset.normalised("train", self.config.dtype, chosen), rng)
+        return Batch(images, self.dataset.y["train"][chosen], rng)
+
     def _begin_epoch(self) -> None:
         """Draw enabled channels and the order of the images."""
+        self._ahead = None
         if self.progress.stage == "coarse":
-            for layer in self.net.lhc_layers:
+            for number, layer in enumerate(self.net.lhc_layers):
                 enabled = layer.state["enabled"]
-                enabled[...] = schedule.draw_enabled(
-                    self.rng, len(enabled), self.progress.epoch, self.config.enable_epochs
-                )
+                when = len(enabled), self.progress.epoch, self.config.enable_epochs
+                if self.config.enabling == "nested":
+                    enabled[...] = schedule.nested_enabled(self.config.seed, number, *when)
+                else:
+                    enabled[...] = schedule.draw_enabled(self.rng, *when)
         self.order = self.rng.permutation(len(self.order))
 
     def _end_epoch(self) -> Record:
         progress, config = self.progress, self.config
         images = len(self.order)
-        accuracy, loss = measure(self.net.predict(self.x["validation"]), self.dataset.y["validation"])
+        accuracy, loss = self._measured("validation")
         if not math.isfinite(loss):
             raise self._diverged(f"a validation loss of {loss}")
         record: Record = {
@@ -250,7 +287,7 @@ class Trainer:
         self.net.load(part("weights", self.best), part("state", self.best))
         if progress.stage == "coarse":
             record = progress.chosen["coarse"]
-            if not qualifies(record, config):
+            if not qualifies(record, config) and config.selection == "qualified":
                 limit = density_limit(config)
                 self.say(
                     f"No epoch of the coarse stage had every channel enabled and a density of at most {limit:.3f}. "
@@ -267,8 +304,8 @@ class Trainer:
 
     def _finish(self) -> None:
         """Look at the test split, this once."""
-        progress, dataset = self.progress, self.dataset
-        accuracy, loss = measure(self.net.predict(dataset.normalised("test", self.config.dtype)), dataset.y["test"])
+        progress = self.progress
+        accuracy, loss = self._measured("test")
         kept, total = self.net.kept()
         progress.stage, self.best = "done", {}
         progress.result = {
@@ -280,6 +317,10 @@ class Trainer:
             "total": total,
             "weights_hash": self.net.weights_hash(),
         }
+
+    def _measured(self, split: str) -> tuple[float, float]:
+        """(accuracy, loss) on a split."""
+        return measure(self.net.predict(self.dataset.normalised(split, self.config.dtype)), self.dataset.y[split])
 
     def _rule(self) -> schedule.LearningRate:
         """The current stage's learning rates."""

@@ -18,10 +18,19 @@ def test_toml_brings_a_configuration_back(tmp_path):
     ("values", "message"),
     [
         ({"sed": 1}, "got 'sed'. Did you mean 'seed'?"),
-        ({"xyzzy": 1}, "got 'xyzzy'. Known are data, model"),
+        ({"xyzzy": 1}, "got 'xyzzy'. Known are preset, data, model"),
         ({"seed": "1"}, "seed: expected an integer, got '1'"),
         ({"seed": True}, "seed: expected an integer, got True"),
         ({"seed": 1.5}, "seed: expected an integer, got 1.5"),
+        ({"flip": 1}, "flip: expected true or false, got 1"),
+        ({"preset": "theirs"}, "preset: expected one of sound, authors, got 'theirs'"),
+        ({"enabling": "x"}, "enabling: expected one of independent, nested, got 'x'"),
+        ({"normalisation": "x"}, "normalisation: expected one of deviation, authors, got 'x'"),
+        ({"validation": "x"}, "validation: expected one of split, test, got 'x'"),
+        ({"selection": "x"}, "selection: expected one of qualified, accuracy, got 'x'"),
+        ({"model": "vgg"}, "model: expected one of digits-cnn, .*, got 'vgg'"),
+        ({"width": 0}, "width: expected a number above 0"),
+        ({"crop": -1}, "crop: expected at least 0"),
         ({"data": 3}, "data: expected text, got 3"),
         ({"lr": float("nan")}, "lr: expected a finite number, got nan"),
         ({"lr": 0}, "lr: expected a number above 0, got 0.0"),
@@ -63,3 +72,14 @@ def test_files_that_are_not_toml(tmp_path, content, message):
 
 def test_every_field_says_what_it_means():
     assert all(f.metadata["help"] for f in fields(TrainConfig))
+
+
+def test_a_preset_is_where_options_start_from():
+    authors = resolve({"preset": "authors", "epochs_fine": 3})
+    assert (authors.model, authors.groups, authors.batch, authors.epochs_coarse) == ("vgg16", (32, 16), 256, 100)
+    assert (authors.enable_epochs, authors.ramp_epochs, authors.lr, authors.lr_fine) == (20, 20, 0.1, 0.01)
+    assert (authors.target_density, authors.decay, authors.stop, authors.flip) == (0.1, "plateau", 20, True)
+    assert (authors.validation, authors.normalisation, authors.selection) == ("test", "authors", "accuracy")
+    assert authors.epochs_fine == 3
+    assert "preset" not in to_toml(authors)
+    assert resolve({"preset": "sound"}) == resolve({})

@@ -1,4 +1,5 @@
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import threading
 import numpy as np
 import pytest
 
-from lhc_ref import checkpoint, cli, data, modelfile, runs
+from lhc_ref import blas, checkpoint, cli, data, modelfile, runs
 from lhc_ref.config import read_toml, resolve
 from lhc_ref.errors import CheckpointError, ConfigError
 from lhc_ref.evaluate import evaluate
@@ -229,3 +230,56 @@ def test_bad_input_is_one_line_and_exit_2(argv, message, tmp_path, monkeypatch, 
 def test_resume_takes_no_other_options(folder):
     with pytest.raises(ConfigError, match="--resume: expected no other options, got seed, lr"):
         cli.main(["train", "--resume", str(folder), "--lr", "0.1", "--seed", "1"])
+
+
+def test_a_resume_under_another_number_of_blas_threads_says_so(images, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(blas, "threads", lambda: 3)
+    steps = []
+
+    def stopping(trainer):
+        if len(steps) == 20:
+            raise KeyboardInterrupt
+        steps.append(trainer)
+        return step(trainer)
+
+    step = Trainer.step
+    monkeypatch.setattr(Trainer, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train(small_config(images), tmp_path / "r", show=False)
+    monkeypatch.setattr(Trainer, "step", step)
+    monkeypatch.setattr(blas, "threads", lambda: 5)
+    result = runs.resume(tmp_path / "r")
+    text = "".join(capsys.readouterr())
+    assert "This run has used 3 BLAS threads and goes on with 5" in text
+    assert "OPENBLAS_NUM_THREADS=3" in text
+    assert result["blas_threads"] == [3, 5]
+    assert runs.resume(tmp_path / "r") == result
+    assert "BLAS" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_blas_threads_are_those_that_were_asked_for(count):
+    environment = {**os.environ, **dict.fromkeys(blas.VARIABLES, str(min(count, os.cpu_count())))}
+    code = "from lhc_ref import blas; print(blas.threads())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert int(done.stdout) == min(count, os.cpu_count())
+
+
+def test_a_run_by_the_authors_preset_and_flags(images, tmp_path, capsys):
+    small = [
+        "--model",
+        "golden",
+        "--groups",
+        "4,4",
+        "--epochs-coarse",
+        "2",
+        "--enable-epochs",
+        "1",
+        "--epochs-fine",
+        "1",
+    ]
+    where = ["--out", str(tmp_path / "r"), "--data", str(images), "--batch", "32", "--no-flip"]
+    assert cli.main(["train", "--preset", "authors", *small, *where, "--quiet"]) == 0
+    config = runs.load(tmp_path / "r").config
+    assert (config.validation, config.normalisation, config.flip, config.shift) == ("test", "authors", False, 4)
+    assert (config.lr, config.decay, config.model) == (0.1, "plateau", "golden")

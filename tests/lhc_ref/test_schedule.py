@@ -1,8 +1,10 @@
+import itertools
+
 import numpy as np
 import pytest
 
 from lhc_ref.errors import ConfigError
-from lhc_ref.schedule import LearningRate, base_strength, draw_enabled, enabled_fraction, strength
+from lhc_ref.schedule import LearningRate, base_strength, draw_enabled, enabled_fraction, nested_enabled, strength
 
 
 def test_enabled_fraction_rises_linearly_to_one():
@@ -22,6 +24,19 @@ def test_draws_are_independent_and_of_the_right_chance():
     first, second = (draw_enabled(rng, 10_000, 1, 2) for _ in range(2))
     for count, expected, deviation in ((first.sum(), 5000, 50), ((first & second).sum(), 2500, 43.3)):
         assert abs(count - expected) <= 5 * deviation
+
+
+def test_nested_channels_stay_enabled():
+    """Chances as for independent draws: of 10,000 at 1/4, 1/2, 3/4 five deviations are 217, 250, 217."""
+    epochs = [nested_enabled(3, 1, 10_000, epoch, 4) for epoch in range(6)]
+    for before, after in itertools.pairwise(epochs):
+        assert (before <= after).all()
+    for epoch, limit in ((1, 217), (2, 250), (3, 217)):
+        assert abs(epochs[epoch].sum() - 2500 * epoch) <= limit
+    assert not epochs[0].any()
+    assert epochs[4].all()
+    assert (nested_enabled(3, 1, 100, 2, 4) != nested_enabled(3, 2, 100, 2, 4)).any()
+    assert (nested_enabled(3, 1, 100, 2, 4) != nested_enabled(4, 1, 100, 2, 4)).any()
 
 
 def test_strength_is_zero_first_then_a_ramp_to_four_times_its_base():

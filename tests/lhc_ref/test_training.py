@@ -1,4 +1,5 @@
 import itertools
+import threading
 
 import numpy as np
 import pytest
@@ -90,13 +91,14 @@ def test_the_test_split_is_looked_at_once(images, monkeypatch):
     looks = []
     normalised = data.Dataset.normalised
 
-    def watched(self, split, dtype="float32"):
+    def watched(self, split, dtype="float32", rows=None):
         looks.append(split)
-        return normalised(self, split, dtype)
+        return normalised(self, split, dtype, rows)
 
     monkeypatch.setattr(data.Dataset, "normalised", watched)
     finish(trainer_for(images))
-    assert looks == ["train", "validation", "test"]
+    assert looks.count("test") == 1
+    assert looks[-1] == "test"
 
 
 @pytest.mark.parametrize("conv", ["standard", "lhc-rigid"])
@@ -142,6 +144,55 @@ def test_a_restored_trainer_continues_bit_for_bit(images, finished, at):
     assert finish(other).net.weights_hash() == finished.net.weights_hash()
     assert other.progress.history == finished.progress.history
     assert other.progress.result == finished.progress.result
+
+
+@pytest.mark.parametrize("enabling", ["independent", "nested"])
+def test_enabled_channels_by_epoch(images, enabling):
+    trainer, seen = trainer_for(images, enabling=enabling, enable_epochs=3), []
+    while trainer.progress.stage == "coarse":
+        if trainer.progress.step == 1:
+            seen.append(np.concatenate([layer.state["enabled"] for layer in trainer.net.lhc_layers]))
+        trainer.step()
+    assert not seen[0].any()
+    assert seen[3].all()
+    assert 0 < seen[1].sum() < len(seen[1])
+    nested = all((before <= after).all() for before, after in itertools.pairwise(seen))
+    assert nested == (enabling == "nested")
+
+
+def test_batches_are_made_ahead_on_a_thread_and_are_those_of_the_step(images, monkeypatch):
+    threads, made = set(), []
+    make = Trainer._make_batch
+
+    def watched(self, step, rng):
+        threads.add(threading.current_thread() is threading.main_thread())
+        made.append(step)
+        return make(self, step, rng)
+
+    monkeypatch.setattr(Trainer, "_make_batch", watched)
+    trainer = trainer_for(images, flip=True, crop=1)
+    for _ in range(22):
+        trainer.step()
+    assert threads == {True, False}
+    assert made == [*range(11), *range(11)]
+
+
+def test_an_error_in_the_thread_is_raised_by_the_step(images, monkeypatch):
+    trainer = trainer_for(images)
+    trainer.step()
+    trainer._ahead.result()
+    monkeypatch.setattr(trainer, "augment", None)
+    trainer.step()
+    with pytest.raises(TypeError):
+        trainer.step()
+
+
+def test_selection_by_accuracy_alone_is_that_of_the_authors():
+    config = small_config("d.npz", target_density=0.1, selection="accuracy")
+    early, later = record(0.9, 1.0, all_enabled=False), record(0.8, 0.1)
+    assert merit(early, config) > merit(later, config)
+    sound = small_config("d.npz", target_density=0.1)
+    assert merit(early, sound) < merit(later, sound)
 
 
 def test_a_capture_of_other_data_or_settings_is_refused(images, tmp_path):

@@ -78,6 +78,24 @@ TRAINING = (
         "density-limit-ignored", "lhc_ref/selection.py",
         'max(0.0, record["density"] - density_limit(config))', "0.0", TRAINING_TESTS,
     ),
+    Mutant(
+        "captured-state-ahead-of-its-step", "lhc_ref/training.py",
+        "self._make_batch, progress.step + 1, copy.deepcopy(batch.rng)",
+        "self._make_batch, progress.step + 1, batch.rng", TRAINING_TESTS,
+    ),
+    Mutant(
+        "nested-channels-drawn-anew", "lhc_ref/schedule.py",
+        "default_rng([seed, 2, layer])", "default_rng([seed, 2, layer, epoch])", SCHEDULE,
+    ),
+    Mutant(
+        "flip-upside-down", "lhc_ref/augment.py",
+        "x[:, :, ::-1]", "x[:, ::-1]", ("tests/lhc_ref/test_augment.py",),
+    ),
+    Mutant(
+        "cifar-channels-last", "lhc_ref/data_files.py",
+        "whole[:, 1:].reshape(-1, *CIFAR_SHAPE).transpose(0, 2, 3, 1)", "whole[:, 1:].reshape(-1, 32, 32, 3)",
+        ("tests/lhc_ref/test_data_files.py",),
+    ),
     # --- What a checkpoint holds -------------------------------------------------------------------------------------
     Mutant(
         "checkpoint-without-enabled", "lhc_ref/training.py",
