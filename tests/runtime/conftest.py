@@ -1,7 +1,6 @@
 """What the runtime's tests share: every kernel is compiled once, before the first of them."""
 
 import contextlib
-import os
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +14,8 @@ try:
     import fcntl
 except ImportError:  # not on every system; without it each process compiles for itself
     fcntl = None
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,9 +33,9 @@ def compiled():
 
 @contextlib.contextmanager
 def _alone():
-    """One process of the machine at a time."""
-    folder = Path(os.environ["NUMBA_CACHE_DIR"])
-    folder.mkdir(parents=True, exist_ok=True)
+    """One process at a time."""
+    folder = ROOT / ".pytest_cache"
+    folder.mkdir(exist_ok=True)
     with open(folder / "compiling", "wb") as file:
         if fcntl is not None:
             fcntl.flock(file, fcntl.LOCK_EX)
