@@ -1,7 +1,6 @@
 """Which known mistakes reproduce the user's numbers? One, else two at once; for all tensors, else for each."""
 
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations, product
 
@@ -16,7 +15,7 @@ from lhc_ref.check.steps import CORRECT, Steps
 from lhc_ref.errors import LhcError
 
 FAILING, PASSING = 14, 60  # how many calls of each kind a mistake has to reproduce, tensor by tensor
-PAIRS_S = 10.0  # what may be spent on pairs, all tensors together
+PAIRS = 8000  # how many pairs are tried, all tensors together: some 10 s, and the same on every machine
 MOST = 6  # names in one diagnosis
 
 Call = tuple[Case, Outcome]
@@ -81,7 +80,7 @@ def diagnose(
     failed: Mapping[str, list[Call]],
     passed: Mapping[str, list[Call]],
     precision_of: Mapping[str, Precision],
-    pairs_s: float = PAIRS_S,
+    pairs: int = PAIRS,
 ) -> dict[str, tuple[str, ...]]:
     """Names of the mistakes that reproduce each tensor.
 
@@ -89,14 +88,14 @@ def diagnose(
     ----------
     failed, passed : tensor -> calls in which it was wrong, in which it was right
     precision_of : by dtype
-    pairs_s : seconds that may go into looking for two mistakes at once
+    pairs : how many pairs of mistakes may be tried
 
     Returns
     -------
     tensor -> mistakes, the most economic explanation first: those that explain every tensor, else those that explain
     this one, else pairs, else a constant factor. Empty where nothing known does.
     """
-    until = time.monotonic() + pairs_s
+    budget = iter(range(pairs))
     innocent = [t for t in passed if t not in failed]
     answers: dict[tuple[str, str], Answer | None] = {}
     evidence = {
@@ -112,8 +111,8 @@ def diagnose(
     named: dict[str, tuple[str, ...]] = {}
     for tensor, e in evidence.items():
         names = [m.name for m in single[tensor]] or _factor(tensor, e)
-        if not names and time.monotonic() < until:
-            names = [m.name for m in _pairs(known, found, tensor, innocent, e, until)]
+        if not names and pairs:
+            names = [m.name for m in _pairs(known, found, tensor, innocent, e, budget)]
         named[tensor] = tuple(names[:MOST])
     return named
 
@@ -154,7 +153,7 @@ def _pairs(
     tensor: str,
     innocent: Sequence[str],
     evidence: Evidence,
-    until: float,
+    budget: Iterator[int],
 ) -> list[Mistake]:
     """Pairs of mistakes that the tensor shows: with one that explains another tensor, else of common ones."""
     active = [m for m in known if any(evidence.differs(m, tensor, c) for c, _ in evidence.failed)]
@@ -163,12 +162,10 @@ def _pairs(
     calls = [*evidence.failed, *evidence.passed]
     for pairs in (product([m for m in explaining if m in active], active), combinations(common, 2)):
         found = []
-        for one, two in pairs:
+        for (one, two), _ in zip(pairs, budget, strict=False):
             both = one.with_(two)
             if both is not None and evidence.reproduces(both, tensor, calls):
                 found.append(both)
-            if time.monotonic() > until:
-                break
         if found:
             return found
     return []

@@ -9,7 +9,7 @@ import numpy as np
 from lhc_ref.check import shrink as smaller
 from lhc_ref.check.cases import LEVELS, Case
 from lhc_ref.check.compare import Finding, judge
-from lhc_ref.check.diagnosis import PAIRS_S, diagnose
+from lhc_ref.check.diagnosis import PAIRS, diagnose
 from lhc_ref.check.precision import FORMATS, Precision
 from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.reference import Answer, solve
@@ -222,13 +222,13 @@ def _kind(f: Finding) -> str:
     return " ".join(f.why.split()[:2]) if f.got is None else "numbers"
 
 
-def explain(results: Results, pairs_s: float = PAIRS_S) -> None:
+def explain(results: Results, pairs: int = PAIRS) -> None:
     """Diagnose what failed: the findings of each level and tensor get the mistakes that reproduce its numbers."""
-    plan, until = results.plan, time.monotonic() + pairs_s
+    plan = results.plan
     precisions = {dtype: plan.precision(dtype) for dtype in FORMATS}
     for level in plan.targets:
         failed, passed = _calls(results, level, "failed"), _calls(results, level, "passed")
-        named = diagnose(level, failed, passed, precisions, until - time.monotonic()) if failed else {}
+        named = diagnose(level, failed, passed, precisions, pairs) if failed else {}
         for i, f in enumerate(results.findings):
             if f.status == "failed" and f.case.level == level and f.tensor in named:
                 results.findings[i] = replace(f, diagnosis=named[f.tensor])

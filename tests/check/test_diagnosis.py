@@ -40,7 +40,7 @@ def assert_named(mistake):
         results = results_of(level, mistake.steps)
         if results.of("failed"):
             break
-    explain(results, pairs_s=0)
+    explain(results, pairs=0)
     assert mistake.name in {name for f in results.of("failed") for name in f.diagnosis}
 
 
@@ -89,7 +89,7 @@ def test_an_unknown_fault_is_not_given_a_name():
     results.findings = [
         f for case in suite("free") for f in judge(case, results.outcomes[case.id], solve(case, F32))
     ]  # fmt: skip
-    explain(results, pairs_s=0)
+    explain(results, pairs=0)
     assert results.of("failed")
     assert all(f.diagnosis == () for f in results.of("failed"))
 
