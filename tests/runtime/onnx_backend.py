@@ -1,0 +1,111 @@
+"""The ONNX package's backend node tests, run through `runtime.load`.
+
+`python -m tests.runtime.onnx_backend` writes `onnx_backend_cases.json` anew: what passes, and why the others do not.
+"""
+
+import json
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx.backend.test import loader
+
+import runtime
+from lhc_ref.errors import ModelFileError
+
+LIST = Path(__file__).with_name("onnx_backend_cases.json")
+CLAIMED = """
+Add AveragePool BatchNormalization Clip Concat Constant Conv ConvTranspose Div Dropout Flatten Gather Gemm
+GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MatMul MaxPool Mul PRelu Pad ReduceMean Relu
+Reshape Resize Sigmoid Slice Softmax Split Squeeze Sub Tanh Transpose Unsqueeze Upsample
+""".split()
+# What the importer says of a case that it refuses -> why it is not claimed.
+REASONS = {
+    "where (n, features), (n, c, w) or (n, c, h, w) is needed": "the input has no batch axis, or five axes",
+    "the batch axis, where another is needed": "works along the batch: images are independent of each other here",
+    "of axis 'n'": "works along the batch: images are independent of each other here",
+    "which does not keep the batch first": "works along the batch: images are independent of each other here",
+    "where the first must be the batch": "works along the batch: images are independent of each other here",
+    "where all but the batch must be flattened": "works along the batch: images are independent of each other here",
+    "which are not all of size 1 beside the batch": "works along the batch: images are independent of each other here",
+    "transA": "works along the batch: images are independent of each other here",
+    "which is not one number a unit": "a bias for each image of the batch",
+    "a constant where the graph's data are needed": "works along the batch: images are independent of each other here",
+    "where only h and w are possible": "a mean over channels or the batch",
+    "which is not one number a channel": "a constant for each pixel, or for each column",
+    "slopes that are not one number a channel": "a slope for each number",
+    "training mode": "training",
+    "no such operator here": "no kernel for it yet: refused clearly",
+    "a pool here has none": "pools have no dilation",
+    "where 'nearest' is possible": "interpolation other than to the nearest pixel",
+    "only whole pixels repeated": "pixels repeated unevenly, or left out",
+    "keep_aspect_ratio_policy": "sizes that follow from each other",
+    "for axes": "a product of two tensors, of which the second is no matrix",
+    "data where only constants can be computed with": "an index into data",
+    "that is constant": "a graph that computes nothing",
+    "shape [3, 4, 0]": "no numbers at all",
+    "a slice 10:10:1": "no numbers at all",
+}
+
+
+def cases():
+    """The cases of one claimed operator that read and make float32, by name."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the package's own cases divide by zero on purpose
+        loaded = loader.load_model_tests(kind="node")
+    found = {}
+    for case in loaded:
+        kinds = {node.op_type for node in case.model.graph.node}
+        if len(kinds) == 1 and kinds <= set(CLAIMED) and _is_float32(*case.data_sets[0]):
+            found[case.name] = case
+    return found
+
+
+def _is_float32(given, wanted):
+    """Whether all real numbers among arrays are float32, and all that is made is."""
+    if not all(isinstance(array, np.ndarray | np.generic) for array in (*given, *wanted)):
+        return False  # lists of arrays
+    real = {array.dtype for array in given if array.dtype.kind not in "iub"}
+    return {array.dtype for array in wanted} == {np.dtype(np.float32)} and (real == {np.dtype(np.float32)} or not given)
+
+
+def run(case, folder):
+    """Raise unless the case passes: with its float32 inputs as data, or else all but the first as constants."""
+    path, (given, wanted) = Path(folder) / "case.onnx", case.data_sets[0]
+    onnx.save(case.model, path)
+    arrays = {item.name: np.asarray(array) for item, array in zip(case.model.graph.input, given, strict=True)}
+    integers = {name: array for name, array in arrays.items() if array.dtype != np.float32}
+    try:
+        model = runtime.load(path, constants=integers)
+    except ModelFileError:
+        model = runtime.load(path, constants=dict(list(arrays.items())[1:]))
+    got = model.run({name: arrays[name] for name in model.views[0]})
+    names = [item.name for item in case.model.graph.output]
+    made = got if isinstance(got, dict) else {names[0]: got}
+    for name, want in zip(names, wanted, strict=True):
+        assert made[name].shape == want.shape
+        np.testing.assert_allclose(made[name], want, rtol=case.rtol, atol=case.atol)
+
+
+def outcome(case, folder):
+    """None where the case passes, or the key of REASONS for which it is refused."""
+    try:
+        run(case, folder)
+    except ModelFileError as error:
+        return next((key for key in REASONS if key in str(error)), str(error))
+    return None
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = {name: outcome(case, folder) for name, case in cases().items()}
+    listed = {"onnx": onnx.__version__, "passing": [n for n, why in outcomes.items() if why is None]}
+    listed["unclaimed"] = {name: why for name, why in outcomes.items() if why is not None}
+    LIST.write_text(json.dumps(listed, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(listed['passing'])} of {len(outcomes)} pass")
+
+
+if __name__ == "__main__":
+    main()
