@@ -153,3 +153,6 @@ def _walk(builder: Builder, op: Op, problems: list[str]) -> None:
             raise Unsupported("data where only constants can be computed with")
     except Unsupported as error:
         problems.append(f"node {op.name!r} ({op.kind}): {error}")
+    except (ArithmeticError, AssertionError, LookupError, TypeError, ValueError) as error:
+        # Why: a valid node may still hold numbers that go with nothing, such as a list where one number is meant.
+        problems.append(f"node {op.name!r} ({op.kind}): inputs or attributes that do not fit ({error})")

@@ -438,6 +438,15 @@ REFUSED = {
     ),
     "reads 'z', made by none before it": images(node("Relu", "z", "y")),
     "expected float32 of known rank": graph([node("Relu", "x", "y")], {"x": None}, "y"),
+    "inputs or attributes that do not fit": images(node("Clip", "x low", "y"), low=np.zeros(2, np.float32)),
+    "a division by what the graph computes": images(node("Relu", "x", "r"), node("Div", "x r", "y")),
+    "where 'nearest' is possible": images(node("Resize", "x _ s", "y", mode="linear"), s=np.ones(4, np.float32)),
+    "only whole pixels repeated": images(node("Resize", "x _ _ s", "y"), s=np.array([1, 6, 9, 5])),
+    "only constants around images": images(node("Pad", "x p", "y", mode="reflect"), p=INTS["pads"]),
+    "a slice 5:1:-1": images(
+        node("Slice", "x a b c d", "y"), a=np.array([5]), b=np.array([1]), c=np.array([2]), d=np.array([-1])
+    ),
+    "the batch axis, where another is needed": images(node("Concat", "x x", "y", axis=0)),
     "one that fits in the padded input": images(node("Conv", "x w", "y"), w=whole(1, 4, 6, 9, 9)),
 }
 
