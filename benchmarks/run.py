@@ -62,11 +62,19 @@ class Worker:
         """Start it and wait for its first answer. RuntimeError, with what it wrote, when it fails."""
         python, answer = python_of(engine), folder / f"{engine}.npy"
         assert python is not None, "only engines with an environment are started"
-        name, errors = engine.removesuffix("-dense"), folder / f"{engine}.err"
+        name = engine.removesuffix("-dense")
         environment = dict(os.environ, PYTHONPATH=str(WORKER.parent.parent.parent) if engine == "ours" else "")
+        command = [python, str(WORKER), name, str(model), str(threads), str(batch), str(answer)]
+        return cls.launch(engine, command, answer, folder / f"{engine}.err", environment)
+
+    @classmethod
+    def launch(
+        cls, engine: str, command: list[str], answer: Path, errors: Path, environment: dict[str, str]
+    ) -> "Worker":
+        """Start a command that saves an answer, prints its facts, and then times calls as asked over its pipes."""
         with errors.open("w") as written:
             process = subprocess.Popen(
-                [python, str(WORKER), name, str(model), str(threads), str(batch), str(answer)],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=written,

@@ -145,7 +145,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Recipes by name. "sound" are the defaults. "authors" is theirs for VGG16 on CIFAR-10 (arXiv 2301.05440 and their
 code) with its quirks: epochs are chosen by the test split, whatever their density and warm-up; each split is normalised
-by its own mean; the stop after 20 epochs comes before the plateau of 20 ever cuts the rate. Left out are those faults of
+by its own mean; the stop after 20 epochs comes before the plateau of 20 ever cuts the rate. Left out are faults of
 their code that made it fail: where the fine stage looks for its start, and checkpoints compared as strings."""
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from lhc_ref import ops
 from lhc_ref.arrays import Array
-from lhc_ref.conv_layers import Generator, LeanConv2d, SubsampleAndPad
+from lhc_ref.conv_layers import Concat, Generator, LeanConv2d, SubsampleAndPad
 from lhc_ref.errors import InputError
 from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, Operator, Pass, Residual, Sequential
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node, Tensor
@@ -37,7 +37,7 @@ def to_spec(
 
     Parameters
     ----------
-    net : every channel of its LHC layers enabled, and every batch norm right after a convolution
+    net : every channel of its LHC layers enabled; batch norm right after a convolution is folded into it
     preprocessing : {"subtract": per channel, "divide": per channel} from raw data to the net's input
     classes : names of the outputs
     metadata : free texts
@@ -100,7 +100,11 @@ def _emit(layers: Sequence[Layer], value: str, nodes: list[Node]) -> str:
         elif isinstance(layer, Conv2d):
             value = _conv(layer, _norm_after(rest), value, nodes)
         elif isinstance(layer, BatchNorm):
-            value = _add(nodes, "conv2d", layer.name, (value,), {"groups": len(layer.state["mean"])}, _pointwise(layer))
+            rate, shift = _affine(layer, np.zeros(len(layer.state["mean"])))
+            affine: dict[str, Tensor] = {"scale": rate.astype(np.float32), "bias": shift.astype(np.float32)}
+            value = _add(nodes, "scale", layer.name, (value,), None, affine)
+        elif isinstance(layer, Concat):
+            value = _add(nodes, "concat", layer.name, (value, _emit([layer.body], value, nodes)))
         elif isinstance(layer, SubsampleAndPad):
             tensors = {"kernel": MaskedKernel.from_dense(layer.kernel(), layer.kernel() > 0, 1, 1)}
             attrs = {"stride": (layer.stride, layer.stride), "padding": "valid"}
@@ -118,7 +122,7 @@ def _emit(layers: Sequence[Layer], value: str, nodes: list[Node]) -> str:
         else:
             raise InputError(
                 f"{layer.name}: expected a layer that a model file can hold, got {type(layer).__name__}. "
-                f"Put batch norm right after a convolution; operators are {', '.join(OPERATORS.values())}."
+                f"Operators are {', '.join(OPERATORS.values())}."
             )
     return value
 
@@ -156,12 +160,6 @@ def _lean(layer: LeanConv2d, norm: BatchNorm | None, value: str, nodes: list[Nod
     attrs = {"stride": layer.stride, "padding": no_pads}
     coupled = _add(nodes, "conv2d", f"{layer.name}_pointwise", (value,), attrs, whole)
     return _add(nodes, "add", layer.name, (spatial, coupled))
-
-
-def _pointwise(norm: BatchNorm) -> dict[str, Tensor]:
-    """A batch norm that follows no convolution, as a depthwise 1x1."""
-    rate, shift = _affine(norm, np.zeros(len(norm.state["mean"])))
-    return {"kernel": rate.astype(np.float32)[None, None, None], "bias": shift.astype(np.float32)}
 
 
 def _bias(layer: Conv2d | LeanConv2d) -> Array:

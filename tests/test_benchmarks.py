@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import problems, run
+from benchmarks import problems, run, training_step
+from benchmarks.environments import python_of
 from lhc_ref import modelfile
 from lhc_ref.modelfile import MaskedKernel
 
@@ -64,3 +65,41 @@ def test_the_toy_run_writes_what_it_measured(tmp_path, capfd):
     assert [r["batch"] for r in report["results"]] == [17, 1]
     assert all(times > 0 for r in report["results"] for times in r["engines"]["ours"]["times_s"][0])
     assert {"machine", "busy_cores", "command"} <= report.keys()
+
+
+def test_the_training_step_runs_at_toy_size_and_reports_memory(tmp_path, capfd):
+    """With PyTorch where its environment has been made; its gradients are then compared with the float64 reference."""
+    out = tmp_path / "deep" / "step.json"
+    assert training_step.main(["--toy", "--rounds", "1", "--steps", "1", "--threads", "1", "--out", str(out)]) == 0
+    report = json.loads(out.read_text())
+    engines = report["results"][0]["engines"]
+    assert {"ours", "ours-lhc"} <= engines.keys()
+    assert ("torch" in engines) == (python_of("torch") is not None)
+    for entry in engines.values():
+        assert entry["times_s"][0][0] > 0
+        assert entry["peak_bytes"] > 0
+    assert "memory below 3 GiB: met" in capfd.readouterr().out
+
+
+def test_a_wrong_gradient_stops_the_measurement():
+    expected = training_step.reference(training_step.problem(1 / 16, 4), "standard")
+    right = expected.answer
+    assert training_step.check("torch", right * (1 + 1e-6), expected) < 1e-5
+    with pytest.raises(ValueError, match=r"torch: expected [0-9]+ numbers, got 1"):
+        training_step.check("torch", right[:1], expected)
+    for at, value in ((0, 1.001 * right[0] + 0.01), (-1, 2 * right[-1]), (5, float("nan"))):
+        wrong = right.copy()
+        wrong[at] = value
+        with pytest.raises(ValueError, match="torch: expected the reference's gradients"):
+            training_step.check("torch", wrong, expected)
+
+
+def test_the_ratio_of_steps_is_against_the_faster_layout():
+    def entry(seconds):
+        return {"times_s": [[seconds]], "peak_bytes": 2**30, "step_growth_bytes": 2**20}
+
+    engines = {"ours": entry(0.5), "torch": entry(0.3), "torch-channels-last": entry(0.1)}
+    result = {"model": "vgg16", "width": 1.0, "batch": 64, "threads": 2, "engines": engines}
+    text = "\n".join(training_step.lines(result))
+    assert "5.00 times torch-channels-last's, at most 2.5: NOT met" in text
+    assert "memory below 3 GiB: met" in text

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 
 from lhc_ref import modelfile, ops
-from lhc_ref.conv_layers import Concat
 from lhc_ref.errors import InputError
 from lhc_ref.evaluate import evaluate, evaluate_with_bounds
 from lhc_ref.export import to_spec
@@ -14,6 +13,7 @@ from lhc_ref.tape import define_vjp
 from tests.tolerances import assert_exact
 
 CLASSES = ("a", "b", "c")
+WIDTHS = {"golden": 0.5, "densenet40-36": 1 / 12}
 
 
 def whole_numbers(net, seed=0):
@@ -112,17 +112,17 @@ def twice(x):
 define_vjp(twice, lambda dy, x: (2 * dy,))
 
 
-@pytest.mark.parametrize("layer", [Concat("odd", Operator("part", ops.relu)), Operator("odd", twice)])
+@pytest.mark.parametrize("layer", [Operator("odd", twice)])
 def test_layers_that_a_file_cannot_hold(layer):
     with pytest.raises(InputError, match="odd: expected a layer that a model file can hold"):
         to_spec(Net(Sequential("s", [Operator("relu", ops.relu), layer]), (2, 2, 2)))
 
 
 @pytest.mark.parametrize("conv", ["standard", "lhc-free", "hetconv:2", "csg", "csg-binary", "lean", "nm:2:4"])
-@pytest.mark.parametrize("model", ["golden", "resnet20", "vgg16-bn"])
+@pytest.mark.parametrize("model", ["golden", "resnet20", "vgg16-bn", "densenet40-36"])
 def test_each_convolution_through_a_file(model, conv, tmp_path):
     """The file's net in float64 against the net's own in float32."""
-    options = {"image_shape": (16, 16, 3), "classes": 3, "width": 0.5 if model == "golden" else 0.25, "groups": (4, 2)}
+    options = {"image_shape": (16, 16, 3), "classes": 3, "width": WIDTHS.get(model, 0.25), "groups": (4, 2)}
     net = make_net(model, conv, **options)
     for layer in net.layers:
         if isinstance(layer, BatchNorm):
@@ -138,11 +138,11 @@ def test_each_convolution_through_a_file(model, conv, tmp_path):
     assert bool(masked) == (conv in ("lhc-free", "hetconv:2", "lean", "nm:2:4") or model == "resnet20")
 
 
-def test_a_batch_norm_without_a_convolution_becomes_a_depthwise_1x1():
+def test_a_batch_norm_without_a_convolution_becomes_scales_and_shifts():
     net = whole_numbers(
         Net(Sequential("s", [Operator("relu", ops.relu), BatchNorm("n", 2, dtype="float64")]), (3, 3, 2))
     )
     spec = modelfile.validate(to_spec(net, softmax=False))
-    assert spec.nodes[-1].op == "conv2d"
+    assert spec.nodes[-1].op == "scale"
     x = np.random.default_rng(1).integers(-2, 3, (3, 3, 3, 2)).astype(np.float64)
     assert_exact(evaluate(spec, {"image": x})[spec.outputs[0]], net.predict(x))
