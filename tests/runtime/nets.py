@@ -6,15 +6,13 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from hypothesis import strategies as st
 
-from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, infer_shapes, validate
+from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
 from runtime import plan as planning
 from runtime import select
 from runtime.kernels.vector import COMPILED
 from runtime.model import Arenas, Model
 from tests import oracle
-from tests.strategies import seeds
 from tests.tolerances import assert_identical
 
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="NUMBA_DISABLE_JIT is set: nothing is compiled here")
@@ -178,66 +176,3 @@ class GuardedModel(Model):
         for whole, before in self._buffers:
             assert_identical(whole, before)
         return y
-
-
-# --- Random graphs ---------------------------------------------------------------------------------------------------
-
-
-def _small_kernel(draw, shape):
-    """A kernel of -1, 0 and 1, under a mask or not: sums of a few layers stay exact."""
-    rng = np.random.default_rng(draw(seeds))
-    kernel = rng.integers(-1, 2, shape).astype(np.float32)
-    density = draw(st.sampled_from([None, 0.0, 0.2, 0.5, 1.0]))
-    return kernel if density is None or len(shape) == 2 else masked(kernel, rng.random(shape) < density)
-
-
-def _layer(draw, shapes):
-    """(op, inputs, attributes, tensors) of one more node over the values there are."""
-    x = draw(st.sampled_from(list(shapes)))
-    shape = shapes[x]
-    if len(shape) == 1:
-        ops = ["relu", "dense", "add"]
-    else:
-        ops = ["relu", "conv2d", "add", "max_pool", "average_pool", "global_average_pool", "flatten"]
-    op = draw(st.sampled_from(ops))
-    if op == "add":
-        return op, [x, draw(st.sampled_from([name for name, other in shapes.items() if other == shape]))], {}, {}
-    if op == "dense":
-        units = draw(st.sampled_from([shape[0], 1, 9]))
-        return op, [x], {}, {"kernel": _small_kernel(draw, (shape[0], units))}
-    if op == "conv2d":
-        kernel = _small_kernel(draw, (*draw(st.sampled_from([(1, 1), (3, 3), (2, 3)])), shape[2], draw(widths)))
-        stride, padding = draw(st.sampled_from([(1, 1), (2, 2), (1, 2)])), "same"
-        bias = np.arange(kernel.shape[3], dtype=np.float32) - 1
-        return op, [x], {"stride": stride, "padding": padding}, {"kernel": kernel, "bias": bias}
-    if op in ("max_pool", "average_pool"):
-        size = tuple(min(2, side) for side in shape[:2])
-        return op, [x], {"size": size, "stride": draw(st.sampled_from([(1, 1), (2, 2)])), "padding": "valid"}, {}
-    if op == "global_average_pool" and shape[0] * shape[1] not in (1, 2, 4, 8, 16):
-        return "flatten", [x], {}, {}
-    return op, [x], {}, {}
-
-
-widths = st.sampled_from([1, 3, 8, 9])
-
-
-@st.composite
-def graphs(draw, max_nodes=7):
-    """Models of all operators but softmax, with several inputs and outputs, values read twice, inputs read late."""
-    shape = (draw(st.sampled_from([1, 2, 4])), draw(st.sampled_from([1, 2, 4])), draw(widths))
-    inputs = dict.fromkeys(["x", "r"][: draw(st.integers(1, 2))], shape)
-    shapes, nodes, convs = dict(inputs), [], 0
-    for i in range(draw(st.integers(1, max_nodes))):
-        op, reads, attrs, tensors = _layer(draw, shapes)
-        convs += op in ("conv2d", "dense")
-        if convs > 3:
-            break
-        name = f"v{i}"
-        nodes.append((op, name, reads, attrs, tensors))
-        made = infer_shapes(net({n: shapes[n] for n in dict.fromkeys(reads)}, [name], nodes[-1]))
-        shapes[name] = made[name]
-    read = {name for node in nodes for name in node[2]}
-    nodes += [("relu", f"end of {name}", [name]) for name in inputs if name not in read]
-    unread = [node[1] for node in nodes if node[1] not in read]
-    also = draw(st.lists(st.sampled_from([node[1] for node in nodes]), max_size=1))
-    return net(inputs, dict.fromkeys(unread + also), *nodes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from runtime.buffers import ALIGN, Lifetime, aligned_copy, aligned_zeros, assign
 from runtime.layout import CHANNELS, IMAGES
 from runtime.plan import build, draft
-from tests.runtime.nets import graphs
+from tests.model_strategies import models
 from tests.tolerances import assert_identical
 
 
@@ -64,30 +64,24 @@ def test_memory_is_aligned_and_zero(dtype):
     assert_identical(aligned_copy(parts, dtype), np.concatenate(parts))
 
 
-@given(graphs(), st.sampled_from([IMAGES, CHANNELS]))
+@given(models(), st.sampled_from([IMAGES, CHANNELS]))
 def test_a_step_never_writes_what_a_later_step_still_reads(spec, layout):
     """Replays a plan's steps on labels instead of numbers."""
     plan = build(spec, draft(spec, layout))
-    labels = np.full(plan.arena_size, -1)
-
-    def place(step, what, shape):
-        at, size = int(step[what]), layout.size(tuple(int(step[axis]) for axis in shape))
-        assert 0 <= at <= at + size <= plan.arena_size
-        return slice(at, at + size)
-
+    labels, written = np.full(plan.arena_size, -1), {}
     inputs, outputs = len(plan.inputs), len(plan.steps) - len(plan.outputs)
-    written = {}
     for n, step in enumerate(plan.steps):
+        read = []
         if n >= inputs:
-            read = [place(step, "x_at", "hwc")]
-            if step["residual_at"] >= 0:
-                read.append(place(step, "residual_at", ("oh", "ow", "out_c")))
-            for region in read:
-                owners = set(labels[region])
-                assert len(owners) == 1
-                assert written[owners.pop()] == (region.start, region.stop)
+            for at in [int(step[field]) for field in ("x_at", "residual_at") if step[field] >= 0]:
+                owner = int(labels[at])
+                start, stop = written[owner]
+                assert at == start
+                assert (labels[start:stop] == owner).all()
+                read.append((start, stop))
         if n < outputs:
-            region = place(step, "out_at", ("oh", "ow", "out_c"))
-            assert all(region.stop <= r.start or r.stop <= region.start for r in (read if n >= inputs else []))
-            labels[region] = n
-            written[n] = (region.start, region.stop)
+            size = layout.size((int(step["oh"]), int(step["ow"]), int(step["out_c"])))
+            start, stop = int(step["out_at"]), int(step["out_at"]) + size
+            assert 0 <= start <= stop <= plan.arena_size
+            assert all(stop <= first or last <= start for first, last in read)
+            labels[start:stop], written[n] = n, (start, stop)

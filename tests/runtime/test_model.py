@@ -26,7 +26,9 @@ from runtime.model import Model
 from runtime.select import tile_channels
 from runtime.spec import to_layers
 from tests import oracle, strategies
-from tests.runtime.nets import GuardedModel, conv_spec, definition, graphs, masked, needs_compiled, net
+from tests.model_strategies import model_inputs
+from tests.model_strategies import models as drawn_models
+from tests.runtime.nets import GuardedModel, conv_spec, definition, masked, needs_compiled, net
 from tests.strategies import numbers
 from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound
 
@@ -116,9 +118,9 @@ def test_both_ways_of_sharing_work_are_taken(eager, monkeypatch):
         assert not taken
 
 
-@given(graphs(), st.sampled_from([1, LANES, 2 * LANES + 1]), st.integers(2, 5))
+@given(drawn_models(), st.sampled_from([1, LANES, 2 * LANES + 1]), st.integers(2, 5))
 def test_graphs_give_the_same_bits_on_any_number_of_threads(spec, batch, threads):
-    inputs = {item.name: numbers(7, item.name, (batch, *item.shape)) for item in spec.inputs}
+    inputs = model_inputs(spec, batch, threads)
     for layout in (IMAGES, CHANNELS):
         if batch == 1 or layout == IMAGES:
             alone, shared = (GuardedModel(spec, layout, small_tasks=True).run(inputs, threads=t) for t in (1, threads))

@@ -16,7 +16,8 @@ from runtime.model import Model
 from runtime.plan import build, draft
 from runtime.spec import to_layers
 from tests import strategies
-from tests.runtime.nets import graphs, masked, net
+from tests.model_strategies import models
+from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
 
 both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
@@ -84,7 +85,7 @@ def test_progress_is_told_each_layer():
     assert told == ["node a", "node f", "node p"]
 
 
-@given(graphs(), st.sampled_from([IMAGES, CHANNELS]))
+@given(models(), st.sampled_from([IMAGES, CHANNELS]))
 def test_the_same_model_gives_the_same_plan(spec, layout):
     first, again = (build(spec, draft(spec, layout)) for _ in range(2))
     for name in ("steps", "weights", "index"):

@@ -19,7 +19,8 @@ from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.plan import draft
 from runtime.spec import Layer, Window, to_layers
 from tests import oracle, strategies
-from tests.runtime.nets import graphs, masked, net
+from tests.model_strategies import models
+from tests.runtime.nets import masked, net
 
 layouts = st.sampled_from([IMAGES, CHANNELS])
 both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
@@ -212,7 +213,7 @@ def test_unshared_patterns_of_wide_layers_run_one_output_at_a_time():
     assert choice.computed_macs == select.executed_macs(conv_layer(masked(np.ones(shape, np.float32), mask)))
 
 
-@given(graphs(), layouts)
+@given(models(), layouts)
 def test_a_draft_has_a_choice_for_each_layer_and_adds_up(spec, layout):
     made = draft(spec, layout)
     assert len(made.layers) == len(made.works) == len(made.choices)
