@@ -109,11 +109,16 @@ def _pool_attrs(op: Op, x: Value) -> tuple[dict, Pads, Pads]:
     count = len(x.axes) - 2
     window = _pair(op.attrs["kernel_shape"], count, 1)
     stride, dilation = _pair(op.attrs.get("strides"), count, 1), _pair(op.attrs.get("dilations"), count, 1)
-    if any(spread != 1 and size > 1 for size, spread in zip(window, dilation, strict=True)):
+    pads = _pads(op, x, window, stride, dilation)
+    ceiled = _ceiled(op, x, window, stride, dilation, pads)
+    return {"size": window, "stride": stride, "dilation": dilation, "padding": ceiled}, pads, ceiled
+
+
+def _emit_pool(b: Builder, op: Op, kind: str, x: Value, attrs: dict) -> None:
+    """A pool's node, which has no dilation."""
+    if any(spread != 1 and size > 1 for size, spread in zip(attrs["size"], attrs["dilation"], strict=True)):
         raise Unsupported(f"dilations {op.attrs['dilations']}: a pool here has none")
-    pads = _pads(op, x, window, stride, (1, 1))
-    ceiled = _ceiled(op, x, window, stride, (1, 1), pads)
-    return {"size": window, "stride": stride, "padding": ceiled}, pads, ceiled
+    b.emit(op, kind, [x], attrs)
 
 
 def max_pool(b: Builder, op: Op) -> None:
@@ -121,23 +126,25 @@ def max_pool(b: Builder, op: Op) -> None:
     if len(op.outputs) > 1 and op.outputs[1]:
         raise Unsupported("indices as a second output")
     x = b.image(op, b.plain(op, data(b.take(op.inputs[0]))))
-    b.emit(op, "max_pool", [x], _pool_attrs(op, x)[0])
+    _emit_pool(b, op, "max_pool", x, _pool_attrs(op, x)[0])
 
 
 def average_pool(b: Builder, op: Op) -> None:
-    """AveragePool: by real pixels as it is; with padding counted, as a convolution with equal weights."""
+    """AveragePool: by real pixels as it is; with padding counted, or dilated, as a convolution with equal weights."""
     x = b.image(op, data(b.take(op.inputs[0])))
     attrs, pads, ceiled = _pool_attrs(op, x)
     padded = pads != ((0, 0), (0, 0))
     counted = padded and op.attrs.get("count_include_pad", 0)
-    if not counted and x.pads == NO_PADS:
-        b.emit(op, "average_pool", [x], attrs)
+    spread = attrs["dilation"] != (1, 1) and not padded
+    if not counted and not spread and x.pads == NO_PADS:
+        _emit_pool(b, op, "average_pool", x, attrs)
         return
     if ceiled != pads or (padded and not counted):
         raise Unsupported("ceil_mode, or padding that does not count, together with padding that counts")
     kh, kw = attrs["size"]
     kernel = np.full((kh, kw, 1, x.shape[2]), 1 / (kh * kw), np.float32)
-    convolution = {"stride": attrs["stride"], "padding": _around(x, pads), "groups": x.shape[2]}
+    window = {"stride": attrs["stride"], "dilation": attrs["dilation"], "padding": _around(x, pads)}
+    convolution = {**window, "groups": x.shape[2]}
     b.emit(op, "conv2d", [x], convolution, {"kernel": kernel})
 
 

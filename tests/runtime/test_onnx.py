@@ -75,6 +75,7 @@ CASES = {
     "average pool, padding counts": images(
         node("AveragePool", "x", "y", kernel_shape=[2, 2], pads=[1, 1, 0, 0], count_include_pad=1)
     ),
+    "average pool, dilated": images(node("AveragePool", "x", "y", kernel_shape=[2, 2], dilations=[2, 3]), opset=19),
     "global pools": images(
         node("GlobalAveragePool", "x", "a"), node("GlobalMaxPool", "x", "m"), node("Add", "a m", "y"), size=(6, 4, 2)
     ),

@@ -57,6 +57,20 @@ def test_convert_writes_a_model_file_that_computes_the_same(net, tmp_path, capsy
     assert [layer["masked"] for layer in facts["masks"]] == [True, True, False]
 
 
+def test_a_model_file_may_be_given_images_with_channels_first(net, tmp_path, capsys):
+    _, path, x, want = net
+    out = tmp_path / "net.lhc"
+    run(capsys, "convert", path, out)
+    loaded = runtime.load(out, layout="NCHW")
+    got = loaded.run(x)
+    assert_exact(got["z"], want["z"])
+    assert_exact(got["y"], want["y"])
+    assert loaded.as_stored().as_stored() is not loaded
+    assert_exact(loaded.as_stored().run(x["x"].transpose(0, 2, 3, 1))["y"], want["y"])
+    with pytest.raises(modelfile.InputError, match="shapes, constants: expected an ONNX file with them"):
+        runtime.load(out, shapes={"x": (3, 6, 5)})
+
+
 def test_convert_says_where_features_come_in_another_order(tmp_path, capsys):
     path = save(tmp_path, graph([node("Flatten", "x", "y")], {"x": ["N", 3, 6, 5]}, "y"))
     text = run(capsys, "convert", path, tmp_path / "net.lhc")
