@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from lhc_ref import data, training
 from lhc_ref.bounds import EXP_ULPS
 from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
+from tests.lhc_ref.training_cases import bars, small_config
 from tests.tolerances import assert_within, unit_roundoff
 
 
@@ -48,3 +50,23 @@ def test_an_exp_that_is_off_by_its_allowance_stays_within_the_bound(seed, scale)
         steps[:, one] = sign * (EXP_ULPS - 1)
         e = ulps_away(exact, steps)
         assert_within(e / e.sum(axis=-1, keepdims=True), value, bound, dtype=np.float32)
+
+
+def test_a_restored_trainer_still_has_the_best_epoch_so_far(tmp_path, monkeypatch):
+    """When the first epoch of each stage stays the best, both stages end with weights of before the interruption."""
+    monkeypatch.setattr(training, "merit", lambda record, config: -record["epoch"])
+    config = small_config(bars(tmp_path / "bars.npz"), epochs_coarse=2, epochs_fine=2, enable_epochs=0)
+
+    def train(interruptions):
+        trainer = training.Trainer(config, data.load(config.data), lambda text: None)
+        while not trainer.done:
+            trainer.step()
+            if sum(record["stage"] == trainer.progress.stage for record in trainer.progress.history) in interruptions:
+                arrays, value = trainer.capture()
+                copies = {name: array.copy() for name, array in arrays.items()}
+                trainer = training.Trainer(config, data.load(config.data), lambda text: None)
+                trainer.restore(copies, value)
+        assert [record["epoch"] for record in trainer.progress.chosen.values()] == [0, 0]
+        return trainer.net.weights_hash()
+
+    assert train(interruptions=(1,)) == train(interruptions=())

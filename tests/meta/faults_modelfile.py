@@ -28,7 +28,7 @@ MODELFILE = (
         "np.minimum(group, channels - starts)", "np.full(len(starts), group)", FILE,
     ),
     Mutant(
-        "file-same-puts-odd-pixel-first", "lhc_ref/_modelfile_ops.py",
+        "file-same-puts-odd-pixel-first", "lhc_ref/_modelfile_schema.py",
         "pads.append((total // 2, total - total // 2))", "pads.append((total - total // 2, total // 2))", FILE,
     ),
     # --- What is refused ---------------------------------------------------------------------------------------------
@@ -87,20 +87,21 @@ MODELFILE = (
     # --- Export ------------------------------------------------------------------------------------------------------
     Mutant(
         "export-forgets-the-mean", "lhc_ref/export.py",
-        "(bias - mean) * rate + beta", "bias * rate + beta", EXPORT,
+        '(bias - weights["mean"]) * rate + weights["beta"]', 'bias * rate + weights["beta"]', EXPORT,
     ),
     Mutant(
         "export-folds-without-epsilon", "lhc_ref/export.py",
         "np.sqrt(weights[\"variance\"] + EPSILON)", "np.sqrt(weights[\"variance\"])", EXPORT,
     ),
     Mutant(
-        "export-folds-along-the-inputs", "lhc_ref/export.py",
-        "kernel * rate", "kernel * np.resize(rate, kernel.shape[2])[:, None]", EXPORT,
+        "export-folds-the-channels-in-reverse", "lhc_ref/export.py",
+        "(layer.kernel(Pass()).astype(np.float64) * rate).astype(np.float32)",
+        "(layer.kernel(Pass()).astype(np.float64) * rate[::-1]).astype(np.float32)", EXPORT,
     ),
     Mutant(
-        "export-swaps-groups", "lhc_ref/export.py",
-        'layer.mask_options["group_in"], layer.mask_options["group_out"]',
-        'layer.mask_options["group_out"], layer.mask_options["group_in"]', EXPORT,
+        "export-swaps-groups", "lhc_ref/layers.py",
+        'self.pattern_mask(), self.mask_options["group_in"], self.mask_options["group_out"]',
+        'self.pattern_mask(), self.mask_options["group_out"], self.mask_options["group_in"]', EXPORT,
     ),
     Mutant(
         "export-with-disabled-channels", "lhc_ref/export.py",
@@ -138,7 +139,7 @@ MODELFILE = (
     ),
     Mutant(
         "bound-of-softmax-without-exp", "lhc_ref/bounds.py",
-        "(2 * EXP_ULPS + 1) * U32", "U32", SURVIVORS,
+        "(2 * EXP_ULPS + 1) * U32", "U32", SURVIVORS, within="_softmax_bound",
     ),
     Mutant(
         "bound-ten-times-too-wide", "lhc_ref/bounds.py",
