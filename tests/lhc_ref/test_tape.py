@@ -158,7 +158,9 @@ def test_new_operators_join_the_table(monkeypatch):
 
 
 def test_every_vjp_of_the_table_is_the_one_named_after_its_operator():
-    for primal, vjp in VJPS.items():
+    ours = {primal: vjp for primal, vjp in VJPS.items() if primal.__module__.startswith("lhc_ref.")}
+    assert ops.relu in ours
+    for primal, vjp in ours.items():
         names = [primal.__name__ + end for end in (("_dx", "_dkernel") if isinstance(vjp, tuple) else ("_vjp",))]
         assert [f.__name__ for f in (vjp if isinstance(vjp, tuple) else (vjp,))] == names
 
