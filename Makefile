@@ -50,7 +50,7 @@ avx2: export NUMBA_CPU_NAME = haswell
 avx2: export NUMBA_CPU_FEATURES = +avx2,+fma,+avx,+sse4.2
 avx2: $(VENV)/.with-test
 	$(WARMUP)
-	$(PYTEST) tests/runtime/test_kernels.py tests/runtime/test_model.py tests/runtime/test_vector.py
+	$(PYTEST) $(addprefix tests/runtime/test_,kernels.py vector.py model.py sharing.py nan.py spec.py guards.py)
 
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py

@@ -1,4 +1,4 @@
-"""What the runtime's tests share: every kernel is compiled once, before the first of them."""
+"""What the runtime's tests share. Every kernel is compiled once, before the first of them."""
 
 import contextlib
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from runtime import model as models
 from runtime.kernels.vector import COMPILED
 from runtime.layout import CHANNELS, IMAGES
 from tests.runtime.nets import GuardedModel, conv_spec
@@ -29,6 +30,12 @@ def compiled():
             for threads, groups in ((1, 1), (1, 2), (2, 1), (2, 2)):
                 batch = groups * layout.lanes
                 GuardedModel(spec, layout, small_tasks=True).run(np.ones((batch, 1, 1, 1), np.float32), threads=threads)
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Nets as small as those of the tests are not worth a second worker; here they are."""
+    monkeypatch.setattr(models, "STEP_CYCLES", 1e-9)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from runtime import select
 from runtime.kernels.vector import COMPILED
 from runtime.model import Arenas, Model
 from tests import oracle
+from tests.strategies import numbers
 from tests.tolerances import assert_identical
 
 needs_compiled = pytest.mark.skipif(not COMPILED, reason="NUMBA_DISABLE_JIT is set: nothing is compiled here")
@@ -53,6 +54,34 @@ def conv_spec(kernel, shape, bias=None, residual=False, relu=False, **options):
     if relu:
         nodes.append(("relu", "y", [names[-2]]))
     return net(inputs, ["y"], *nodes)
+
+
+def small_kernel(seed, shape, density=None):
+    values = np.random.default_rng(seed).integers(-1, 2, shape).astype(np.float32)
+    return values if density is None else masked(values, np.random.default_rng(seed + 1).random(shape) < density)
+
+
+def classifier(softmax=False):
+    """Convolutions dense, sparse, grouped and with a residual, pooling, a dense layer: every family of kernels."""
+    same = {"padding": "same"}
+    nodes = [
+        ("conv2d", "a", ["x"], same, {"kernel": small_kernel(1, (3, 3, 3, 9)), "bias": numbers(1, "bias", (9,))}),
+        ("relu", "b", ["a"]),
+        ("conv2d", "c", ["b"], same, {"kernel": small_kernel(2, (3, 3, 9, 9), 0.3)}),
+        ("add", "d", ["c", "b"]),
+        ("max_pool", "e", ["d"], {"size": (2, 2), "stride": (2, 2), "padding": "valid"}),
+        ("conv2d", "f", ["e"], same | {"groups": 9}, {"kernel": small_kernel(3, (3, 3, 1, 9))}),
+        ("average_pool", "g", ["f"], {"size": (2, 2), "stride": (1, 1), "padding": "valid"}),
+        ("flatten", "h", ["g"]),
+        ("dense", "scores", ["h"], {}, {"kernel": small_kernel(4, (18, 5))}),
+    ]
+    if softmax:
+        nodes.append(("softmax", "p", ["scores"]))
+    return net({"x": (4, 6, 3)}, ["p" if softmax else "scores"], *nodes)
+
+
+def images(batch, seed=0, shape=(4, 6, 3)):
+    return numbers(seed, f"x{batch}", (batch, *shape))
 
 
 # --- What a model computes -------------------------------------------------------------------------------------------

@@ -1,177 +1,23 @@
-"""The model as users have it: the same bits on any threads, arrays in and out, errors, NaN, several threads at once."""
+"""The model as users have it: arrays in and out, errors, batch sizes, memory, pickling."""
 
 import pickle
 import re
-import threading
-import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import runtime
 from lhc_ref import modelfile
 from lhc_ref.errors import InputError, ModelFileError
 from runtime import model as models
-from runtime import topology
-from runtime.kernels import engine
 from runtime.kernels.machine import LANES
-from runtime.kernels.registry import REGISTRY
-from runtime.kernels.step import Kernel
-from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.model import Model
-from runtime.select import tile_channels
-from runtime.spec import to_layers
-from tests import oracle, strategies
-from tests.model_strategies import model_inputs
-from tests.model_strategies import models as drawn_models
-from tests.runtime.nets import GuardedModel, conv_spec, definition, masked, needs_compiled, net
+from tests.runtime.nets import classifier, definition, images, net
 from tests.strategies import numbers
-from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound
+from tests.tolerances import assert_exact, assert_identical
 
 BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 1]
-both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
-
-
-def kernel(seed, shape, density=None):
-    values = np.random.default_rng(seed).integers(-1, 2, shape).astype(np.float32)
-    return values if density is None else masked(values, np.random.default_rng(seed + 1).random(shape) < density)
-
-
-def classifier(softmax=False):
-    """Convolutions dense, sparse, grouped and with a residual, pooling, a dense layer: every family of kernels."""
-    same = {"padding": "same"}
-    nodes = [
-        ("conv2d", "a", ["x"], same, {"kernel": kernel(1, (3, 3, 3, 9)), "bias": numbers(1, "bias", (9,))}),
-        ("relu", "b", ["a"]),
-        ("conv2d", "c", ["b"], same, {"kernel": kernel(2, (3, 3, 9, 9), 0.3)}),
-        ("add", "d", ["c", "b"]),
-        ("max_pool", "e", ["d"], {"size": (2, 2), "stride": (2, 2), "padding": "valid"}),
-        ("conv2d", "f", ["e"], same | {"groups": 9}, {"kernel": kernel(3, (3, 3, 1, 9))}),
-        ("average_pool", "g", ["f"], {"size": (2, 2), "stride": (1, 1), "padding": "valid"}),
-        ("flatten", "h", ["g"]),
-        ("dense", "scores", ["h"], {}, {"kernel": kernel(4, (18, 5))}),
-    ]
-    if softmax:
-        nodes.append(("softmax", "p", ["scores"]))
-    return net({"x": (4, 6, 3)}, ["p" if softmax else "scores"], *nodes)
-
-
-def images(batch, seed=0, shape=(4, 6, 3)):
-    return numbers(seed, f"x{batch}", (batch, *shape))
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Nets as small as these are not worth a second worker; here they are."""
-    monkeypatch.setattr(models, "STEP_CYCLES", 1e-9)
-
-
-# --- Threads ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("batch", BATCHES)
-def test_the_same_bits_on_any_number_of_threads(eager, batch):
-    model, x = Model(classifier(softmax=True)), images(batch)
-    want = model.run(x, threads=1)
-    for threads in (1, 2, 3, 5, None, 2):
-        assert_identical(model.run(x, threads=threads), want)
-    assert_identical(Model(classifier(softmax=True)).run(x, threads=2), want)
-
-
-@pytest.mark.parametrize("batch", BATCHES)
-def test_the_numbers_are_the_definitions(eager, batch):
-    x = images(batch)
-    want = definition(classifier(softmax=True), {"x": x})
-    assert_exact(Model(classifier()).run(x, threads=2), want["scores"], np.float32)
-    scores = want["scores"].astype(np.float32)
-    assert_within(Model(classifier(softmax=True)).run(x, threads=2), want["p"], softmax_bound(scores), np.float32)
-
-
-@needs_compiled
-def test_both_ways_of_sharing_work_are_taken(eager, monkeypatch):
-    taken, regions = [], {"run_together": engine.run_together, "run_apart": engine.run_apart}
-    for name in regions:
-        monkeypatch.setattr(
-            engine,
-            name,
-            lambda workers, *rest, name=name: taken.append(name) or regions[name](workers, *rest),
-        )
-    model = GuardedModel(classifier(), IMAGES)
-    for batch, threads, way in (
-        (LANES, 2, "run_together"),  # one group of images for two workers
-        (2 * LANES, 2, "run_apart"),  # one for each
-        (3 * LANES, 2, "run_together"),  # three groups would keep one of two workers waiting
-        (8 * LANES + 1, 2, "run_apart"),  # nine groups: the wait is short
-        (3 * LANES, 3, "run_apart"),
-        (2 * LANES, 5, "run_together"),
-    ):
-        assert_exact(
-            model.run(images(batch), threads=threads),
-            definition(model.spec, {"x": images(batch)})["scores"],
-            np.float32,
-        )
-        assert taken.pop() == way
-        assert not taken
-
-
-@given(drawn_models(), st.sampled_from([1, LANES, 2 * LANES + 1]), st.integers(2, 5))
-def test_graphs_give_the_same_bits_on_any_number_of_threads(spec, batch, threads):
-    inputs = model_inputs(spec, batch, threads)
-    for layout in (IMAGES, CHANNELS):
-        if batch == 1 or layout == IMAGES:
-            alone, shared = (GuardedModel(spec, layout, small_tasks=True).run(inputs, threads=t) for t in (1, threads))
-            for name in spec.outputs:
-                pair = (alone[name], shared[name]) if isinstance(alone, dict) else (alone, shared)
-                assert_identical(*pair)
-
-
-@pytest.mark.parametrize("layers", ["one model", "several models"])
-def test_several_python_threads_at_once(eager, layers):
-    shared = Model(classifier())
-    want = {batch: shared.run(images(batch), threads=1) for batch in BATCHES}
-
-    def work(seed):
-        model = shared if layers == "one model" else Model(classifier())
-        order = np.random.default_rng(seed).permutation(BATCHES)
-        return [(int(batch), model.run(images(int(batch)), threads=1 + seed % 3)) for batch in order]
-
-    with ThreadPoolExecutor(6) as pool:
-        for results in pool.map(work, range(6)):
-            for batch, got in results:
-                assert_identical(got, want[batch])
-
-
-@needs_compiled
-@pytest.mark.parametrize("threads", [1, 2])
-def test_other_python_threads_go_on_during_a_run(threads):
-    """With the lock held, the other thread's longest pause would be the whole run. Tried thrice, should others run."""
-    spec = conv_spec(np.ones((3, 3, 64, 64), np.float32), (64, 64, 64), padding="same")
-    model, x = Model(spec), np.ones((2 * LANES, 64, 64, 64), np.float32)
-    model.run(x, threads=threads)
-    shares = []
-    for _ in range(3):
-        ticks, stop = [], threading.Event()
-
-        def tick(ticks=ticks, stop=stop):
-            while not stop.wait(0.0005):
-                ticks.append(time.perf_counter())
-
-        other = threading.Thread(target=tick)
-        other.start()
-        begin = time.perf_counter()
-        model.run(x, threads=threads)
-        end = time.perf_counter()
-        stop.set()
-        other.join()
-        pauses = np.diff([begin, *(t for t in ticks if begin < t < end), end])
-        shares.append(pauses.max() / (end - begin))
-        if shares[-1] < 0.5:
-            return
-    pytest.fail(f"another thread waited for these shares of a run: {shares}")
 
 
 # --- Arrays in and out -----------------------------------------------------------------------------------------------
@@ -381,101 +227,6 @@ def test_a_failed_run_gives_its_memory_back(monkeypatch):
 def test_explain_wants_a_batch(batch):
     with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got .+\. Try 1 or 64\.$"):
         Model(classifier()).explain(batch)
-
-
-# --- NaN and infinity ------------------------------------------------------------------------------------------------
-
-CONVS = [(entry.name, layout) for entry in REGISTRY.values() if entry.tile for layout in entry.layouts]
-
-
-def reached(layer, entry, x_bad):
-    """bool[n, oh, ow, c_out]: which outputs compute a product with a marked input, by what the class promises."""
-    kept = topology.of_layer(layer).kept
-    size = tile_channels(entry)
-    if entry.kernel == Kernel.DEPTHWISE:
-        computed = np.broadcast_to(np.eye(kept.shape[2], dtype=bool), kept.shape)
-    else:
-        computed = np.repeat(topology.of_layer(layer).rows(size).transpose(1, 2, 3, 0), size, axis=3)[
-            ..., : kept.shape[3]
-        ]
-    window = layer.window
-    bottom, right = (
-        (layer.out_shape[i] - 1) * window.stride[i] + (window.size[i] - 1) * window.dilation[i] + 1
-        - layer.shape[i] - (window.pad_top, window.pad_left)[i]
-        for i in (0, 1)
-    )  # fmt: skip
-    padding = ((window.pad_top, max(0, bottom)), (window.pad_left, max(0, right)))
-    return oracle.conv2d(x_bad, computed, None, window.stride, padding, window.dilation) > 0
-
-
-@pytest.mark.parametrize(("name", "layout"), CONVS)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-@given(seed=strategies.seeds, density=st.sampled_from([0.02, 0.1, 0.5]), batch=st.integers(1, 3))
-def test_what_a_skipped_weight_would_read_does_not_reach_the_output(name, layout, bad, seed, density, batch):
-    entry, rng = REGISTRY[name], np.random.default_rng(seed)
-    c_in = c_out = 2 * BLOCK
-    groups = c_in if entry.kernel == Kernel.DEPTHWISE else 1
-    shape = (2, 3, c_in // groups, c_out)
-    weights = masked(rng.choice([-2, 1, 3], shape).astype(np.float32), rng.random(shape) < density)
-    spec = conv_spec(weights, (4, 3, c_in), padding="same", groups=groups)
-    x = rng.integers(-4, 5, (batch, 4, 3, c_in)).astype(np.float32)
-    x[rng.random(x.shape) < 0.01] = bad
-    model = GuardedModel(spec, IMAGES if layout == "images" else CHANNELS, entry)
-    with np.errstate(invalid="ignore"):
-        got = model.run(x)
-        want = definition(spec, {"x": x})["y"]
-    (layer,) = to_layers(spec)
-    touched = reached(layer, entry, ~np.isfinite(x))
-    assert_exact(
-        got[~touched], definition(spec, {"x": np.nan_to_num(x, nan=0, posinf=0, neginf=0)})["y"][~touched], np.float32
-    )
-    assert not np.isfinite(got[touched]).any()
-    if np.isnan(bad):
-        assert np.isnan(got[touched]).all()
-        assert np.isnan(want[touched]).all()  # the definition multiplies every absent weight, by 0
-
-
-@both_layouts
-@pytest.mark.parametrize("lane", [0, 1, LANES - 1])
-def test_nan_in_one_image_stays_in_it(layout, lane):
-    x = images(LANES)
-    clean = GuardedModel(classifier(softmax=True), layout).run(x)
-    x[lane, 1, 2, 0] = np.nan
-    with np.errstate(invalid="ignore"):
-        got = GuardedModel(classifier(softmax=True), layout).run(x)
-    others = np.arange(LANES) != lane
-    assert_identical(got[others], clean[others])
-    assert np.isnan(got[lane]).all()
-
-
-SPECIAL = np.array([np.nan, np.inf, -np.inf, -0.0, 1, -1], np.float32)
-
-
-@both_layouts
-@pytest.mark.parametrize("batch", [1, LANES])
-def test_nan_and_infinity_through_the_other_operators(layout, batch):
-    x = np.random.default_rng(5).choice(SPECIAL, (batch, 4, 4, 9)).astype(np.float32)
-    pool = {"size": (2, 2), "stride": (2, 2), "padding": "valid"}
-    nodes = [
-        ("relu", "relu", ["x"]),
-        ("max_pool", "max", ["x"], pool),
-        ("average_pool", "mean", ["x"], pool),
-        ("add", "sum", ["x", "relu"]),
-        ("flatten", "flat", ["x"]),
-        ("softmax", "share", ["x"]),
-    ]
-    spec = net({"x": x.shape[1:]}, [node[1] for node in nodes], *nodes)
-    with np.errstate(invalid="ignore"):
-        got, want = GuardedModel(spec, layout).run(x), definition(spec, {"x": x})
-    windows = x.reshape(batch, 2, 2, 2, 2, 9).transpose(0, 1, 3, 2, 4, 5).reshape(batch, 2, 2, 4, 9)
-    want["max"] = windows.max(axis=3)  # NaN if any number of the window is
-    for name in spec.outputs:
-        np.testing.assert_array_equal(np.isnan(got[name]), np.isnan(want[name]), name)
-        finite = np.isfinite(want[name])
-        bound = softmax_bound(np.where(np.isneginf(x) | ~finite, -1000, x))[finite] if name == "share" else 0.0
-        assert_within(got[name][finite], want[name][finite], bound, np.float32)
-        infinite = np.isinf(want[name])
-        assert_exact(got[name][infinite], want[name][infinite], np.float32)
 
 
 def test_replacing_a_spec_changes_nothing_of_another_model():

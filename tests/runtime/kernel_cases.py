@@ -1,0 +1,239 @@
+"""Models with one kernel to try: layers and operators of every kind that a kernel can run, drawn by Hypothesis."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+from hypothesis import strategies as st
+
+from lhc_ref.evaluate import evaluate_with_bounds
+from lhc_ref.modelfile import MaskedKernel
+from runtime import select
+from runtime.kernels.machine import LANES
+from runtime.kernels.registry import REGISTRY
+from runtime.kernels.step import Kernel
+from runtime.kernels.vector import COMPILED
+from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.spec import Layer, Window
+from tests import oracle, strategies
+from tests.model_strategies import MAKERS, NOT_ON_RANK
+from tests.model_strategies import ROUNDING as INEXACT
+from tests.runtime.nets import conv_spec, net
+from tests.strategies import ConvCase, numbers, seeds
+from tests.tolerances import softmax_bound, sum_bound
+
+LAYOUTS = {layout.name: layout for layout in (IMAGES, CHANNELS)}
+CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
+MAX_CHANNELS = 2 * BLOCK + 1
+WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A model with one kernel to try, its inputs, and a bound on its error; None: the result is exact."""
+
+    spec: object
+    inputs: dict
+    bound: object = None
+
+
+def batches(layout):
+    """Batch sizes by their relation to the lanes."""
+    if layout == CHANNELS:
+        return st.integers(1, 2)
+    return st.sampled_from(WIDE_BATCHES if COMPILED else [1, 2])
+
+
+def channels(limit=MAX_CHANNELS if COMPILED else LANES + 1):
+    """Channel counts by their relation to vectors and blocks."""
+    edges = {n + d for n in (8, LANES, BLOCK, 2 * BLOCK) for d in (-1, 0, 1)}
+    return st.one_of(st.integers(1, 5), st.sampled_from([1, *sorted(n for n in edges if n <= limit)]))
+
+
+# --- Convolutions ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LayerCase:
+    """A convolution with everything that can be fused into it."""
+
+    conv: ConvCase
+    density: float | None  # None: a kernel stored without a mask
+    group_in: int
+    group_out: int
+    empty_outputs: int  # this many outputs at the front keep nothing: with a tile's worth, an empty tile
+    bias: bool
+    residual: bool
+    relu: bool
+
+    def kernel(self, exact):
+        """As stored: an array, or a MaskedKernel."""
+        kernel = self.conv.kernel(exact=exact)
+        if self.density is None:
+            return kernel
+        kh, kw, c_in, c_out = kernel.shape
+        shape = kh, kw, -(-c_in // self.group_in), -(-c_out // self.group_out)
+        mask = np.random.default_rng([self.conv.seed, *b"mask"]).random(shape) < self.density
+        mask[..., : -(-self.empty_outputs // self.group_out)] = False
+        return MaskedKernel.from_dense(kernel, mask, self.group_in, self.group_out)
+
+    def problem(self, exact):
+        conv = self.conv
+        kernel, x, bias = self.kernel(exact), conv.x(exact=exact), conv.bias(exact=exact) if self.bias else None
+        spec = conv_spec(kernel, x.shape[1:], bias, self.residual, self.relu, **conv.options)
+        inputs = {"x": x}
+        if self.residual:
+            inputs["r"] = numbers(conv.seed, "r", (conv.n, *conv.output_hw, conv.c_out), exact=exact)
+        if exact:
+            return Problem(spec, inputs)
+        dense = kernel if self.density is None else kernel.dense()
+        absolute = [None if a is None else np.abs(a) for a in (x, dense, bias)]
+        magnitude = oracle.conv2d(*absolute, **conv.options) + np.abs(inputs.get("r", 0))
+        return Problem(spec, inputs, sum_bound(magnitude, int(np.prod(dense.shape[:3])) + 2, np.float32))
+
+
+@cache
+def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
+    """Whether the selection has this kernel among its candidates for such a layer."""
+    kernel, window = np.ones((1, 1, c_in // groups, c_out), np.float32), Window((1, 1), stride)
+    layer = Layer("conv2d", ("probe",), "x", "y", (1, 1, c_in), (1, 1, c_out), window, kernel=kernel, groups=groups)
+    choice = select.choose(layer, LAYOUTS[entry.layouts[0]])
+    return entry in (choice.entry, *(candidate.entry for candidate in choice.candidates))
+
+
+@cache
+def needs_blocks(entry):
+    """Whether this kernel runs only layers with a whole block of input channels and a stride of one column."""
+    return entry.kernel != Kernel.DEPTHWISE and not offers(entry, 1, BLOCK)
+
+
+@cache
+def output_channels(entry):
+    """Numbers of output channels that this kernel can make, and those of them at the edges of its tile."""
+    c_in = BLOCK if needs_blocks(entry) else 1
+    some = range(2, MAX_CHANNELS + 1)
+    fitting = [c for c in some if offers(entry, *(c, c, c) if entry.kernel == Kernel.DEPTHWISE else (c_in, c))]
+    tile = select.tile_channels(entry)
+    edges = [c for c in fitting if c % tile in (0, 1, tile - 1)] or fitting
+    return fitting, edges
+
+
+@st.composite
+def layer_cases(draw, entry, layout):
+    """Layers that the entry's tile can run, of every kind."""
+    conv = draw(strategies.conv_cases())
+    fitting, edges = output_channels(entry)
+    if entry.kernel == Kernel.DEPTHWISE:
+        groups = c_in = c_out = draw(st.one_of(st.sampled_from(fitting), st.sampled_from(edges)))
+    else:
+        groups = draw(st.sampled_from([1, 1, 2, 3]))
+        some = [[c for c in numbers if c % groups == 0] for numbers in (fitting, edges)]
+        c_out = draw(st.one_of(*(st.sampled_from(numbers) for numbers in some if numbers)))
+        c_in = groups * draw(channels(12 if COMPILED else 4) if groups > 1 else channels())
+    extra = draw(st.sampled_from([0, 0, *(p + d for p in entry.tile.pixels for d in (-1, 0, 1))])) if COMPILED else 0
+    size_hw = conv.size_hw[0], conv.size_hw[1] + extra
+    return LayerCase(
+        conv=fit(entry, replace(conv, n=draw(batches(layout)), groups=groups, c_in=c_in, c_out=c_out, size_hw=size_hw)),
+        density=draw(st.one_of(st.none(), strategies.densities)),
+        group_in=draw(st.integers(1, c_in // groups + 1)),
+        group_out=draw(st.sampled_from([1, 3, 8, c_out])),
+        empty_outputs=draw(st.sampled_from([0, 0, 1, select.tile_channels(entry)])),
+        bias=draw(st.booleans()),
+        residual=draw(st.booleans()),
+        relu=draw(st.booleans()),
+    )
+
+
+def fit(entry, conv):
+    """The nearest layer that the entry's kernel runs."""
+    if needs_blocks(entry):
+        return replace(conv, c_in=conv.c_in + BLOCK // conv.groups * conv.groups, stride=(conv.stride[0], 1))
+    return conv
+
+
+# --- Everything else -------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def pool_problems(draw, layout, op, exact):
+    case = replace(draw(strategies.pool_cases()), n=draw(batches(layout)), c=draw(channels()))
+    x = case.x(exact=exact)
+    nodes = [(op, "p", ["x"], case.options)]
+    nodes.append(("relu", "y", ["p"]) if draw(st.booleans()) else ("flatten", "y", ["p"]))
+    spec = net({"x": x.shape[1:]}, ["y"], *nodes)
+    if op == "max_pool" or (exact and case.padding == "valid" and case.size[0] * case.size[1] in (1, 2, 4, 8)):
+        return Problem(spec, {"x": x})
+    magnitude = oracle.average_pool(np.abs(x), **case.options)
+    bound = sum_bound(magnitude, case.size[0] * case.size[1] + 2, np.float32)
+    return Problem(spec, {"x": x}, oracle.flatten(bound) if nodes[1][0] == "flatten" else bound)
+
+
+@st.composite
+def images(draw, layout, exact):
+    """x [n, h, w, c], or [n, c]."""
+    shape = (draw(batches(layout)), draw(st.integers(1, 4)), draw(st.integers(1, 4)), draw(channels()))
+    shape = draw(st.sampled_from([shape, (shape[0], shape[3])]))
+    return numbers(draw(strategies.seeds), "x", shape, exact=exact)
+
+
+@st.composite
+def sum_problems(draw, layout, exact):
+    x, nodes = draw(images(layout, exact)), [("add", "y", ["x", "r"])]
+    if draw(st.booleans()):
+        nodes = [("add", "s", ["x", "r"]), ("relu", "y", ["s"])]
+    r = x[::-1] * np.float32(0.5) if draw(st.booleans()) else x + np.float32(1)
+    shapes = {"x": x.shape[1:], "r": x.shape[1:]}
+    bound = None if exact else sum_bound(np.abs(x) + np.abs(r), 2, np.float32)
+    return Problem(net(shapes, ["y"], *nodes), {"x": x, "r": r}, bound)
+
+
+@st.composite
+def activation_problems(draw, layout, exact):
+    x = draw(images(layout, exact))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("relu", "y", ["x"])), {"x": x})
+
+
+@st.composite
+def softmax_problems(draw, layout, exact):
+    x = draw(images(layout, exact)) * np.float32(draw(st.sampled_from([0.01, 1, 10, 100])))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("softmax", "y", ["x"])), {"x": x}, softmax_bound(x))
+
+
+@st.composite
+def flatten_problems(draw, layout, exact):
+    x = draw(images(layout, exact))
+    return Problem(net({"x": x.shape[1:]}, ["y"], ("flatten", "y", ["x"])), {"x": x})
+
+
+@st.composite
+def newer_problems(draw, layout, exact, ops):
+    """One node of an operator that the model file has since 1.1, on images of the layout's sizes."""
+    x = draw(images(layout, exact))
+    op = draw(st.sampled_from([op for op in ops if op not in NOT_ON_RANK[x.ndim - 1]]))
+    rng = np.random.default_rng(draw(seeds))
+    names, attrs, tensors = MAKERS[op](draw, rng, "x", {"x": x.shape[1:]}, 9, exact)
+    spec = net({"x": x.shape[1:]}, ["y"], (op, "y", names, attrs, tensors))
+    bound = None if exact else evaluate_with_bounds(spec, {"x": x})["y"].bound
+    return Problem(spec, {"x": x}, bound)
+
+
+MAPS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "scale", "mul", "sub"]
+MOVES = ["concat", "pad", "upsample", "slice", "rearrange"]
+ROWS: dict[Kernel, Callable] = {
+    **dict.fromkeys(
+        CONVS, lambda layout, exact, entry: layer_cases(entry, layout).map(lambda case: case.problem(exact))
+    ),
+    Kernel.MAX_POOL: lambda layout, exact, _: pool_problems(layout, "max_pool", exact),
+    Kernel.AVERAGE_POOL: lambda layout, exact, _: pool_problems(layout, "average_pool", exact),
+    Kernel.ADD: lambda layout, exact, _: sum_problems(layout, exact),
+    Kernel.ACTIVATE: lambda layout, exact, _: activation_problems(layout, exact),
+    Kernel.SOFTMAX: lambda layout, exact, _: softmax_problems(layout, exact),
+    Kernel.FLATTEN: lambda layout, exact, _: flatten_problems(layout, exact),
+    Kernel.MAP: lambda layout, exact, _: newer_problems(
+        layout, exact, [op for op in MAPS if op not in INEXACT or not exact]
+    ),
+    Kernel.GATHER: lambda layout, exact, _: newer_problems(layout, exact, MOVES),
+    Kernel.IMPORT: lambda layout, exact, _: activation_problems(layout, exact),
+    Kernel.EXPORT: lambda layout, exact, _: flatten_problems(layout, exact),
+}
