@@ -15,7 +15,7 @@ RUNTIME = (
     Mutant(
         "runtime-same-puts-odd-pixel-first", "runtime/spec.py",
         "max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i]) // 2",
-        "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", SPEC,
+        "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", SMALL,
     ),
     Mutant(
         "runtime-relu-before-the-sum-instead-of-after", "runtime/spec.py",

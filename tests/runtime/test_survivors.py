@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from hypothesis import given
 
 from runtime import pack
 from runtime.layout import BLOCK, CHANNELS, IMAGES
 from runtime.model import Model
+from runtime.spec import to_layer
+from tests import oracle, strategies
 from tests.runtime.nets import GuardedModel, definition, net
 from tests.strategies import numbers
 from tests.tolerances import assert_exact, assert_within, softmax_bound
@@ -66,6 +69,16 @@ def test_what_lies_between_can_be_an_output_too():
     want, got = definition(spec, {"x": x}), Model(spec).run(x)
     for name in ("a", "y"):
         assert_exact(got[name], want[name], dtype=np.float32)
+
+
+@given(strategies.conv_cases())
+def test_a_window_begins_where_the_definition_says(case):
+    node = net({"x": case.x().shape[1:]}, ["y"], ("conv2d", "y", ["x"], case.options, {"kernel": case.kernel()})).nodes[
+        0
+    ]
+    layer = to_layer(node, case.x().shape[1:], (*case.output_hw, case.c_out), [])
+    padding = oracle.resolve_padding(case.padding, case.size_hw, case.kernel_hw, case.stride, case.dilation)
+    assert (layer.window.pad_top, layer.window.pad_left) == tuple(before for before, _ in padding)
 
 
 @pytest.mark.parametrize("groups", [1, 4], ids=["rows", "depthwise"])
