@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref import command, data, inspect_cli, modelfile, runs
+from lhc_ref import command, data, modelfile, runs
 from lhc_ref.check import cli as check
 from lhc_ref.config import PRESETS, TrainConfig, read_toml, resolve
 from lhc_ref.errors import ConfigError
 from lhc_ref.files import atomic_write
+from lhc_ref.inspect import cli as inspect_cli
 from lhc_ref.training import measure
 
 

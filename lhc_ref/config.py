@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from lhc_ref import convolutions
 from lhc_ref.data import NORMALISATIONS, VALIDATIONS
 from lhc_ref.errors import ConfigError
-from lhc_ref.models import MODELS
+from lhc_ref.models import MODELS, convolutions
 from lhc_ref.schedule import DECAYS
 
 DTYPES = ("float32", "float64")

@@ -7,12 +7,13 @@ import numpy as np
 
 from lhc_ref import ops
 from lhc_ref.arrays import Array
-from lhc_ref.conv_layers import Concat, Generator, LeanConv2d, SubsampleAndPad
+from lhc_ref.blocks import Concat, Residual, Sequential, SubsampleAndPad
 from lhc_ref.errors import InputError
-from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, Operator, Pass, Residual, Sequential
+from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, Operator, Pass
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node, Tensor
 from lhc_ref.nets import Net
 from lhc_ref.norm import EPSILON
+from lhc_ref.related.layers import Generator, LeanConv2d
 
 INPUT = "image"
 OPERATORS = {

@@ -294,37 +294,3 @@ class Operator(Layer):
 
     def __call__(self, x: Value, run: Pass) -> Value:
         return apply(self.primal, x, **self.options)
-
-
-class Sequential(Layer):
-    """Layers one after the other."""
-
-    def __init__(self, name: str, layers: list[Layer]) -> None:
-        super().__init__(name)
-        self.layers = layers
-
-    def __call__(self, x: Value, run: Pass) -> Value:
-        for layer in self.layers:
-            x = layer(x, run)
-        return x
-
-    def leaves(self) -> Iterator[Layer]:
-        for layer in self.layers:
-            yield from layer.leaves()
-
-
-class Residual(Layer):
-    """`body(x) + shortcut(x)`; without a shortcut `body(x) + x`."""
-
-    def __init__(self, name: str, body: Layer, shortcut: Layer | None = None) -> None:
-        super().__init__(name)
-        self.body, self.shortcut = body, shortcut
-
-    def __call__(self, x: Value, run: Pass) -> Value:
-        y = self.body(x, run)
-        return apply(ops.add, y, x if self.shortcut is None else self.shortcut(x, run))
-
-    def leaves(self) -> Iterator[Layer]:
-        yield from self.body.leaves()
-        if self.shortcut is not None:
-            yield from self.shortcut.leaves()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lhc_ref import conv, conv_transpose, fourier, mask, ops
+from lhc_ref import conv, conv_transpose, mask, ops
 from lhc_ref.arrays import Array, check_float, check_like, describe, namespace
 from lhc_ref.errors import InputError
 
@@ -44,8 +44,6 @@ VJPS: dict[Callable[..., Array], Vjp | PerArgument] = {
     ops.softmax_cross_entropy: ops.softmax_cross_entropy_vjp,
     conv.conv2d: (conv.conv2d_dx, conv.conv2d_dkernel),
     conv_transpose.conv2d_transpose: conv_transpose.conv2d_transpose_vjp,
-    fourier.fft2: fourier.fft2_vjp,
-    fourier.inverse_fft2: fourier.inverse_fft2_vjp,
     mask.step: mask.step_vjp,
     mask.rigid_one_hot: mask.rigid_one_hot_vjp,
     mask.combine_patterns: mask.combine_patterns_vjp,

@@ -15,6 +15,7 @@ FOR_IMPORTER = FOR_CORE | {"lhc_ref.extras"}
 FOR_COMMANDS = {"lhc_ref", "lhc_ref.command", "lhc_ref.errors", "lhc_ref.extras", "lhc_ref.files", "lhc_ref.modelfile"}
 FOR_CHECKING_COMMANDS = FOR_COMMANDS | {"lhc_ref.evaluate"}
 CHECKING_COMMANDS = {"runtime.commands.bench", "runtime.commands.verify"}
+USE_RELATED = ("lhc_ref.related", "lhc_ref.models", "lhc_ref.inspect", "lhc_ref.export")
 RUNTIME_ORDER = [f"runtime.{name}" for name in ("spec", "topology", "pack", "select", "plan", "model")]
 
 
@@ -141,6 +142,15 @@ def runtime_reaching_into_lhc_ref(root: Path) -> list[str]:
     ]
 
 
+def lhc_reaching_for_related(root: Path) -> list[str]:
+    """Imports of what is related to LHC by the way from the tape to training, which a reader walks without it."""
+    return [
+        str(found)
+        for found in imports(root)
+        if _within(found.target, "lhc_ref.related") and not any(_within(found.module, user) for user in USE_RELATED)
+    ]
+
+
 def runtime_upwards(root: Path) -> list[str]:
     """Imports by a kernel of anything but kernels, by the core of a command, and against spec, topology, ... model."""
     return [str(found) for found in imports(root) if _upwards(found.module, found.target)]
@@ -170,6 +180,7 @@ CHECKS = (
     optional_packages,
     out_of_the_house,
     runtime_reaching_into_lhc_ref,
+    lhc_reaching_for_related,
     runtime_upwards,
     oracle_imports,
 )

@@ -6,10 +6,10 @@ from functools import partial
 
 import numpy as np
 
-from lhc_ref.convolutions import Convolutions
+from lhc_ref.blocks import Sequential
 from lhc_ref.errors import ConfigError
-from lhc_ref.layers import Sequential
 from lhc_ref.models.builder import Builder
+from lhc_ref.models.convolutions import Convolutions
 from lhc_ref.models.densenet import densenet_bc
 from lhc_ref.models.mobilenet import mobilenet_v2
 from lhc_ref.models.resnet import cifar_resnet, resnet

@@ -5,8 +5,8 @@ are left to choice; stem, 1x1s and the dense layer stay ordinary.
 """
 
 from lhc_ref import ops
-from lhc_ref.conv_layers import Concat
-from lhc_ref.layers import Layer, Operator, Sequential
+from lhc_ref.blocks import Concat, Sequential
+from lhc_ref.layers import Layer, Operator
 from lhc_ref.models.builder import Builder, around, relu
 from lhc_ref.nets import Net
 

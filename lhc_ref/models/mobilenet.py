@@ -6,7 +6,8 @@ Source: Sandler et al., *MobileNetV2* (arXiv 1801.04381), in the form for CIFAR-
 """
 
 from lhc_ref import ops
-from lhc_ref.layers import Layer, Operator, Residual, Sequential
+from lhc_ref.blocks import Residual, Sequential
+from lhc_ref.layers import Layer, Operator
 from lhc_ref.models.builder import Builder, around
 from lhc_ref.nets import Net
 

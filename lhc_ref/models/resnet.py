@@ -6,8 +6,8 @@ stay ordinary.
 """
 
 from lhc_ref import ops
-from lhc_ref.conv_layers import SubsampleAndPad
-from lhc_ref.layers import Layer, Operator, Residual, Sequential
+from lhc_ref.blocks import Residual, Sequential, SubsampleAndPad
+from lhc_ref.layers import Layer, Operator
 from lhc_ref.models.builder import Builder, around, relu
 from lhc_ref.nets import Net
 

@@ -1,7 +1,8 @@
 """Small nets for small images."""
 
 from lhc_ref import ops
-from lhc_ref.layers import Layer, Operator, Sequential
+from lhc_ref.blocks import Sequential
+from lhc_ref.layers import Layer, Operator
 from lhc_ref.models.builder import Builder, relu
 from lhc_ref.nets import Net
 

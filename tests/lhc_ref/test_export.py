@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 
 from lhc_ref import modelfile, ops
+from lhc_ref.blocks import Residual, Sequential
 from lhc_ref.errors import InputError
 from lhc_ref.evaluate import evaluate, evaluate_with_bounds
 from lhc_ref.export import to_spec
-from lhc_ref.layers import BatchNorm, Conv2d, Dense, LhcConv2d, Operator, Residual, Sequential
+from lhc_ref.layers import BatchNorm, Conv2d, Dense, LhcConv2d, Operator
 from lhc_ref.models import make_net
 from lhc_ref.nets import Net
 from lhc_ref.norm import EPSILON

@@ -2,19 +2,9 @@ import numpy as np
 import pytest
 
 from lhc_ref import ops
+from lhc_ref.blocks import Residual, Sequential
 from lhc_ref.errors import InputError
-from lhc_ref.layers import (
-    BatchNorm,
-    Conv2d,
-    Dense,
-    Layer,
-    LhcConv2d,
-    Operator,
-    Pass,
-    Residual,
-    Sequential,
-    he_normal,
-)
+from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, LhcConv2d, Operator, Pass, he_normal
 from lhc_ref.tape import Tape, apply
 from tests import oracle
 from tests.tolerances import assert_exact, assert_within, sum_bound

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from lhc_ref import cli, ops
-from lhc_ref.conv_layers import CsgConv2d, Generator
-from lhc_ref.counts import count, executed_macs, to_json, total, walk
 from lhc_ref.errors import ConfigError
+from lhc_ref.inspect.counts import count, executed_macs, to_json, total, walk
 from lhc_ref.layers import Pass
 from lhc_ref.models import MODELS, make_net
+from lhc_ref.related.layers import CsgConv2d, Generator
 from lhc_ref.tape import Tape, apply
 from tests import oracle
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from lhc_ref.blocks import Sequential
 from lhc_ref.errors import ConfigError, InputError
-from lhc_ref.layers import BatchNorm, Conv2d, Pass, Sequential
+from lhc_ref.layers import BatchNorm, Conv2d, Pass
 from lhc_ref.models import make_net
 from lhc_ref.nets import Net
 from tests.tolerances import assert_exact, assert_identical

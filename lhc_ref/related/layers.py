@@ -1,18 +1,16 @@
-"""Layers that stand where an ordinary convolution does: HetConv, N:M, generated kernels (CSG), lean.
-
-And the one that shortens a residual block's way around without weights.
-"""
+"""Layers that stand where an ordinary convolution does: HetConv, N:M, generated kernels (CSG), lean."""
 
 from math import gcd
 from typing import Any
 
 import numpy as np
 
-from lhc_ref import csg, handmade, lean, nm, ops
+from lhc_ref import handmade, ops
 from lhc_ref.arrays import Array, pair
 from lhc_ref.conv import Padding
 from lhc_ref.errors import InputError
 from lhc_ref.layers import Conv2d, Draws, Layer, Pass, Value, he_normal, shape_alone
+from lhc_ref.related import csg, lean, nm
 from lhc_ref.tape import apply
 
 
@@ -198,39 +196,3 @@ class LeanConv2d(Layer):
         """As for `Conv2d`: of the stencil and of the 1x1."""
         spatial = self.stencil_taps() * (self.c_in // self.groups * self.c_out)
         return [(spatial, lean.PADS), (np.array([[self.c_in * self.c_out]]), "valid")]
-
-
-class SubsampleAndPad(Layer):
-    """Every `stride`-th pixel, and channels of zeros before and after: f[n, h, w, c_in] -> f[n, oh, ow, c_out].
-
-    The way around a block that has no weights (He et al. 2015, option A), as the authors of CSG pad it: half the new
-    channels before the old ones.
-    """
-
-    def __init__(self, name: str, c_in: int, c_out: int, stride: int) -> None:
-        super().__init__(name)
-        self.c_in, self.c_out, self.stride = c_in, c_out, stride
-        self.before = (c_out - c_in) // 2
-
-    def __call__(self, x: Value, run: Pass) -> Value:
-        y = apply(ops.max_pool, x, size=(1, 1), stride=(self.stride, self.stride))
-        after = self.c_out - self.c_in - self.before
-        return apply(ops.pad, y, widths=((0, 0), (0, 0), (0, 0), (self.before, after)))
-
-    def kernel(self) -> np.ndarray:
-        """The same as a 1x1 convolution: f32[1, 1, c_in, c_out] of zeros and ones."""
-        return np.eye(self.c_in, self.c_out, self.before, dtype=np.float32)[None, None]
-
-
-class Concat(Layer):
-    """`concat(x, body(x))` along the channels."""
-
-    def __init__(self, name: str, body: Layer) -> None:
-        super().__init__(name)
-        self.body = body
-
-    def __call__(self, x: Value, run: Pass) -> Value:
-        return apply(ops.concat, x, self.body(x, run))
-
-    def leaves(self) -> Any:
-        yield from self.body.leaves()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhc_ref import huffman
 from lhc_ref.errors import InputError
+from lhc_ref.related import huffman
 
 counts = st.lists(st.integers(1, 50), min_size=1, max_size=12)
 

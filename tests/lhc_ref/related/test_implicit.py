@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.errors import InputError
-from lhc_ref.implicit import implicit_diffusion, implicit_diffusion_vjp, implicit_multiplier
+from lhc_ref.related.implicit import implicit_diffusion, implicit_diffusion_vjp, implicit_multiplier
 from tests.lhc_ref.derivatives import assert_derivatives
 from tests.strategies import numbers, seeds
 from tests.tolerances import assert_exact, assert_within, gamma

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.errors import InputError
-from lhc_ref.fourier import fft2, fft2_vjp, inverse_fft2, inverse_fft2_vjp
 from lhc_ref.gradcheck import check_vjp, compare_vjp
+from lhc_ref.related.fourier import fft2, fft2_vjp, inverse_fft2, inverse_fft2_vjp
 from tests.strategies import numbers, seeds
 from tests.tolerances import assert_within, gamma
 

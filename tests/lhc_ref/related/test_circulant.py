@@ -5,15 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhc_ref.circulant import (
+from lhc_ref.conv import conv2d, conv2d_vjp
+from lhc_ref.errors import InputError
+from lhc_ref.related.circulant import (
     circulant_conv2d,
     circulant_conv2d_vjp,
     circulant_kernel,
     circulant_kernel_vjp,
     circulant_shape,
 )
-from lhc_ref.conv import conv2d, conv2d_vjp
-from lhc_ref.errors import InputError
 from tests import oracle
 from tests.lhc_ref.derivatives import assert_derivatives
 from tests.strategies import conv_cases, numbers, seeds

@@ -19,11 +19,11 @@ from typing import Any
 
 from lhc_ref import ops
 from lhc_ref.arrays import Array
-from lhc_ref.circulant import circulant_kernel, circulant_shape
 from lhc_ref.conv import conv2d
 from lhc_ref.conv_transpose import conv2d_transpose
 from lhc_ref.errors import InputError
-from lhc_ref.implicit import check_step, implicit_diffusion
+from lhc_ref.related.circulant import circulant_kernel, circulant_shape
+from lhc_ref.related.implicit import check_step, implicit_diffusion
 from lhc_ref.tape import apply
 
 Value = Any  # an array, or a Variable

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lhc_ref import ops
 from lhc_ref.errors import InputError
-from lhc_ref.involution import involution, involution_groups, involution_kernels, involution_vjp
+from lhc_ref.related.involution import involution, involution_groups, involution_kernels, involution_vjp
 from lhc_ref.tape import apply
 from tests import oracle
 from tests.lhc_ref.derivatives import assert_derivatives, assert_tape_derivatives

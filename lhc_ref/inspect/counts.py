@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref import ops, tables
+from lhc_ref import ops
 from lhc_ref.arrays import pair
+from lhc_ref.blocks import Concat, Residual, Sequential, SubsampleAndPad
 from lhc_ref.conv import output_size, resolve_padding
-from lhc_ref.conv_layers import Concat, CsgConv2d, Generator, HetConv2d, LeanConv2d, NmConv2d, SubsampleAndPad
 from lhc_ref.errors import InputError
-from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, LhcConv2d, Operator, Residual, Sequential
+from lhc_ref.inspect import tables
+from lhc_ref.layers import BatchNorm, Conv2d, Dense, Layer, LhcConv2d, Operator
 from lhc_ref.nets import Net
+from lhc_ref.related.layers import CsgConv2d, Generator, HetConv2d, LeanConv2d, NmConv2d
 
 Shape = tuple[int, ...]
 POOLS = (ops.max_pool, ops.average_pool)

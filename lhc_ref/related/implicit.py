@@ -5,7 +5,7 @@ Source: the code beside Haber et al. (arXiv 1903.02639), where it is the implici
 
 from lhc_ref.arrays import Array, check_array, check_like, namespace
 from lhc_ref.errors import InputError
-from lhc_ref.fourier import fft2, fft2_vjp, inverse_fft2, inverse_fft2_vjp
+from lhc_ref.related.fourier import fft2, fft2_vjp, inverse_fft2, inverse_fft2_vjp
 from lhc_ref.tape import define_vjp
 
 

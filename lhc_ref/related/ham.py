@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lhc_ref import huffman
 from lhc_ref.arrays import check_array
 from lhc_ref.errors import InputError
+from lhc_ref.related import huffman
 
 WORDS_A_VALUE = 2  # of the dictionary: the value, and the length of its code word. The paper's has at most 6.
 

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhc_ref import nm, ops
+from lhc_ref import ops
 from lhc_ref.errors import InputError
 from lhc_ref.gradcheck import check_vjp, compare_vjp
+from lhc_ref.related import nm
 from lhc_ref.tape import Tape, apply
 from tests.lhc_ref.derivatives import assert_derivatives
 from tests.strategies import numbers, seeds

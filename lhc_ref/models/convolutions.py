@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from lhc_ref import csg, lean
 from lhc_ref.arrays import pair
-from lhc_ref.conv_layers import CsgConv2d, Generator, HetConv2d, LeanConv2d, NmConv2d
 from lhc_ref.errors import ConfigError
 from lhc_ref.layers import Conv2d, Draws, Layer, LhcConv2d
+from lhc_ref.related import csg, lean
+from lhc_ref.related.layers import CsgConv2d, Generator, HetConv2d, LeanConv2d, NmConv2d
 
 KINDS: dict[str, tuple[str, str]] = {
     "standard": ("", ""),

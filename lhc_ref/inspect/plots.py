@@ -8,7 +8,7 @@ import numpy as np
 
 from lhc_ref import extras
 from lhc_ref.files import atomic_write
-from lhc_ref.probe import Pattern, Probed, Report
+from lhc_ref.inspect.probe import Pattern, Probed, Report
 
 KEPT, MISSING, SECOND = "#1f5a94", "#e4e4e4", "#d1702b"
 COMMON = 10

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lhc_ref.errors import ConfigError, InputError
-from lhc_ref.optim_xrda import XRDA
+from lhc_ref.related.xrda import XRDA
 from tests.tolerances import assert_exact, assert_within, gamma
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])

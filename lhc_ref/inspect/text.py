@@ -2,8 +2,8 @@
 
 from collections import defaultdict
 
-from lhc_ref.probe import Pattern, Probed, Report
-from lhc_ref.tables import table
+from lhc_ref.inspect.probe import Pattern, Probed, Report
+from lhc_ref.inspect.tables import table
 
 PICTURES_A_ROW = 8
 MOST_PATTERNS = 64

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import mask_history, modelfile, runs
-from lhc_ref.counts import executed_macs, walk
 from lhc_ref.errors import CheckpointError
+from lhc_ref.inspect.counts import executed_macs, walk
 from lhc_ref.layers import Conv2d, Dense, LhcConv2d
 from lhc_ref.mask_history import correlation, iou, overlap
 from lhc_ref.modelfile import MaskedKernel

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.errors import InputError
-from lhc_ref.lean import STENCILS, lean_conv2d, lean_conv2d_vjp, lean_shapes, stencil_kernel, stencil_kernel_vjp
+from lhc_ref.related.lean import STENCILS, lean_conv2d, lean_conv2d_vjp, lean_shapes, stencil_kernel, stencil_kernel_vjp
 from tests import oracle
 from tests.lhc_ref.derivatives import assert_derivatives
 from tests.strategies import numbers, pairs, seeds

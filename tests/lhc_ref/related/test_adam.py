@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from lhc_ref.errors import ConfigError, InputError
-from lhc_ref.optim_adam import Adam
+from lhc_ref.related.adam import Adam
 from tests.tolerances import assert_exact, assert_within, gamma
 
 dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.errors import InputError
-from lhc_ref.xsepconv import symmetric_pad, symmetric_pad_vjp, xsepconv
+from lhc_ref.related.xsepconv import symmetric_pad, symmetric_pad_vjp, xsepconv
 from tests import oracle
 from tests.lhc_ref.derivatives import assert_derivatives, assert_tape_derivatives
 from tests.strategies import numbers, seeds

@@ -3,8 +3,11 @@ import json
 import numpy as np
 import pytest
 
-from lhc_ref import cli, mask_history, modelfile, probe, probe_plots, probe_text, runs
+from lhc_ref import cli, mask_history, modelfile, runs
 from lhc_ref.errors import CheckpointError, LhcError
+from lhc_ref.inspect import plots as probe_plots
+from lhc_ref.inspect import probe
+from lhc_ref.inspect import text as probe_text
 from lhc_ref.mask_history import Snapshot, correlation, iou, overlap
 from tests import oracle
 from tests.lhc_ref.training_cases import bars, small_config

@@ -6,9 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from lhc_ref import convolutions, counts, export, keras_file, modelfile, probe, probe_plots, probe_text
+from lhc_ref import export, keras_file, modelfile
 from lhc_ref.errors import ConfigError
-from lhc_ref.models import MODELS, make_net
+from lhc_ref.inspect import counts, probe
+from lhc_ref.inspect import plots as probe_plots
+from lhc_ref.inspect import text as probe_text
+from lhc_ref.models import MODELS, convolutions, make_net
 
 
 def integers(text: str) -> list[int]:

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref import ops
-from lhc_ref.circulant import circulant_kernel
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError
 from lhc_ref.gradcheck import compare_vjp, tape_vjp
-from lhc_ref.implicit import implicit_diffusion
-from lhc_ref.steps import OPERATORS, diffusion_reaction_step, imex_step, parabolic_step, step_shapes
+from lhc_ref.related.circulant import circulant_kernel
+from lhc_ref.related.implicit import implicit_diffusion
+from lhc_ref.related.steps import OPERATORS, diffusion_reaction_step, imex_step, parabolic_step, step_shapes
 from lhc_ref.tape import apply
 from tests import oracle
 from tests.lhc_ref.derivatives import assert_tape_derivatives

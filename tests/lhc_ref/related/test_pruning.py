@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError, MissingExtraError
-from lhc_ref.pruning import prune_channels, sample_windows
+from lhc_ref.related.pruning import prune_channels, sample_windows
 from tests import oracle
 from tests.strategies import conv_cases, seeds
 from tests.tolerances import assert_exact, assert_within, conv_bound, gamma

@@ -2,6 +2,7 @@
 
 from lhc_ref.arrays import Array, check_array, check_like, describe, namespace
 from lhc_ref.errors import InputError
+from lhc_ref.tape import define_vjp
 
 
 def fft2(x: Array) -> Array:
@@ -46,6 +47,10 @@ def inverse_fft2_vjp(dy: Array, z: Array) -> tuple[Array]:
     """Vector-Jacobian product of `inverse_fft2`: `fft2` divided by h*w."""
     check_like(dy, "dy", z.shape[:4], z, "z")
     return (fft2(dy) / dy.dtype.type(z.shape[1] * z.shape[2]),)
+
+
+define_vjp(fft2, fft2_vjp)
+define_vjp(inverse_fft2, inverse_fft2_vjp)
 
 
 def _split(z: Array, like: Array) -> Array:

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lhc_ref import csg, ops
+from lhc_ref import ops
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError
+from lhc_ref.related import csg
 from lhc_ref.tape import Tape, apply
 from tests.lhc_ref.derivatives import assert_derivatives
 from tests.strategies import numbers, seeds

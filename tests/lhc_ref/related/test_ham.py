@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.errors import InputError
-from lhc_ref.ham import Csc, Ham, SparseHam
+from lhc_ref.related.ham import Csc, Ham, SparseHam
 from tests.strategies import seeds
 from tests.tolerances import assert_identical, gamma
 
