@@ -10,5 +10,6 @@ Importing it compiles nothing; the first run does, and keeps what it compiled on
 
 from runtime.explain import Explanation
 from runtime.model import Model, load
+from runtime.profile import LayerTime, Profile
 
-__all__ = ["Explanation", "Model", "load"]
+__all__ = ["Explanation", "LayerTime", "Model", "Profile", "load"]

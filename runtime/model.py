@@ -2,7 +2,8 @@
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,49 +11,18 @@ import numpy as np
 
 from lhc_ref import modelfile
 from lhc_ref.modelfile import InputError, ModelSpec
-from runtime import threads as threading_facts
-from runtime.buffers import aligned_zeros
+from runtime.execute import Executor, Receivers
 from runtime.explain import Explanation
-from runtime.kernels import engine
-from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, Layout
 from runtime.onnx import importer, is_onnx
-from runtime.plan import Border, Draft, Plan, build, draft
+from runtime.plan import Draft, Plan, build, draft
+from runtime.profile import Profile, require_clock, summarize
+from runtime.threads import resolve
 from runtime.views import View
 
 Arrays = np.ndarray | Mapping[str, np.ndarray]
 Views = tuple[Mapping[str, View], Mapping[str, View]]  # of inputs and of outputs, by the names that users know
-MAX_IDLE_ARENAS = 4
-MAX_PLACED = 64  # batch sizes whose steps are kept
-STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
-
-
-class Arenas:
-    """Working memory between runs: a run takes an arena that is large enough, or a new one, and gives it back."""
-
-    def __init__(self) -> None:
-        self._idle: list[np.ndarray] = []
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> np.ndarray:
-        """f32[>= size] that nobody else uses. New memory is zero; used memory holds what the last run left."""
-        with self._lock:
-            fitting = sorted((a for a in self._idle if a.size >= size), key=lambda a: a.size)
-            if fitting:
-                self._idle = [a for a in self._idle if a is not fitting[0]]
-                return fitting[0]
-        return aligned_zeros(size, np.float32)
-
-    def give(self, arena: np.ndarray) -> None:
-        """Keep an arena for the next run; the largest few are kept."""
-        with self._lock:
-            self._idle = sorted([*self._idle, arena], key=lambda a: -a.size)[:MAX_IDLE_ARENAS]
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the idle arenas."""
-        return sum(a.nbytes for a in self._idle)
 
 
 class Model:
@@ -71,12 +41,10 @@ class Model:
         self.spec, self.source = modelfile.validate(spec), source
         self.views = views or views_of(self.spec, View.same)
         self._input_views, self._output_views = self.views
-        self._outputs_by_value = {view.value: name for name, view in self._output_views.items()}
         self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
-        self._placed: dict[tuple[str, int], np.ndarray] = {}
-        self._arenas = Arenas()
+        self._executor = Executor()
 
     def plan(self, layout: Layout) -> Plan:
         """The plan for a layout; made at first use."""
@@ -126,14 +94,59 @@ class Model:
         InputError
             An array of another dtype or shape, a missing or unknown name, fewer than one thread.
         """
-        workers = threading_facts.resolve(threads)
+        workers = resolve(threads)
         inputs, batch = self._check_inputs(x)
         outputs = self._check_outputs(out, batch)
-        at = 0
-        for layout, count in self.layouts(batch):
-            self._run_part(self.plan(layout), inputs, outputs, at, count, workers)
-            at += count
+        for plan, part in self._parts(batch):
+            self._executor.run(plan, inputs, self._receivers(outputs), part, workers)
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+    def _parts(self, batch: int) -> Iterator[tuple[Plan, slice]]:
+        """The plan of each part of a batch, and its images."""
+        first = 0
+        for layout, count in self.layouts(batch):
+            yield self.plan(layout), slice(first, first + count)
+            first += count
+
+    def _receivers(self, outputs: dict[str, np.ndarray]) -> Receivers:
+        """Each output array by the name of the value that goes there."""
+        return {view.value: (outputs[name], view) for name, view in self._output_views.items()}
+
+    def profile(self, x: Arrays, *, threads: int | None = None, repeats: int = 20) -> Profile:
+        """Time each layer of a run: medians over `repeats` runs, after one that is not timed.
+
+        Parameters
+        ----------
+        x, threads : as for `run`
+        repeats : timed runs, at least 1
+
+        Returns
+        -------
+        Profile
+            Seconds of the wall clock by layer, in the order of `explain().rows`; the module says what is in them.
+
+        Raises
+        ------
+        InputError
+            As `run`; fewer than one repeat; a system without a POSIX clock.
+        """
+        require_count("repeats", repeats)
+        require_clock()
+        workers = resolve(threads)
+        inputs, batch = self._check_inputs(x)
+        if not batch:
+            raise InputError("x: expected at least one image to time, got none. Pass a batch as large as those of use.")
+        self.run(x, threads=workers)
+        samples = []
+        for _ in range(repeats):
+            begin = time.perf_counter()
+            outputs = self._check_outputs(None, batch)
+            timed = [
+                (plan, self._executor.run(plan, inputs, self._receivers(outputs), part, workers, timed=True))
+                for plan, part in self._parts(batch)
+            ]
+            samples.append((time.perf_counter() - begin, timed))
+        return summarize(batch, workers, samples)
 
     def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
         names = list(self._input_views)
@@ -169,73 +182,11 @@ class Model:
                 raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
         return given
 
-    def _run_part(self, plan: Plan, inputs: dict, outputs: dict, first: int, count: int, workers: int) -> None:
-        groups = -(-count // plan.layout.lanes)
-        workers = min(workers, 1 + int(plan.cycles * groups / (STEP_CYCLES * len(plan.steps))))
-        apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
-        staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
-        arena_size = plan.arena_size + LANES
-        first_base = -(-staging // LANES) * LANES
-        arena = self._arenas.take(first_base + arena_size * (min(workers, groups) if apart else groups))
-        try:
-            steps = self._steps_for(plan, count)
-            for border in plan.inputs:
-                _staged(arena, steps, border, count)[:] = inputs[border.name][first : first + count]
-            self._execute(plan, steps, groups, count, first_base, arena_size, arena, workers, apart)
-            for border in plan.outputs:
-                name = self._outputs_by_value[border.name]
-                made = _staged(arena, steps, border, count)
-                outputs[name][first : first + count] = self._output_views[name].outward(made)
-        finally:
-            self._arenas.give(arena)
-
-    def _steps_for(self, plan: Plan, count: int) -> np.ndarray:
-        """The plan's steps with the places of so many images in the staging area; made once for each batch size."""
-        key = (plan.layout.name, count)
-        steps = self._placed.get(key)
-        if steps is None:
-            steps = plan.steps.copy()
-            _place(steps, plan.outputs, _place(steps, plan.inputs, 0, count), count)
-            if len(self._placed) >= MAX_PLACED:
-                self._placed.clear()
-            self._placed[key] = steps
-        return steps
-
-    def _execute(
-        self,
-        plan: Plan,
-        steps: np.ndarray,
-        groups: int,
-        count: int,
-        first_base: int,
-        arena_size: int,
-        arena: np.ndarray,
-        workers: int,
-        apart: bool,
-    ) -> None:
-        counters = engine.new_counters(steps)
-        shared = (
-            task_address(),
-            steps,
-            groups,
-            plan.layout.lanes,
-            count,
-            first_base,
-            arena_size,
-            arena,
-            plan.weights,
-            plan.index,
-            counters,
-        )
-        work, region = (engine.work_alone, engine.run_apart) if apart else (engine.work_together, engine.run_together)
-        threading_facts.run(workers, lambda n: region(n, *shared), lambda: work(0, *shared))
-
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()`
         JSON.
         """
-        if not isinstance(batch, int) or isinstance(batch, bool) or batch < 1:
-            raise InputError(f"batch: expected a whole number of at least 1, got {batch!r}. Try 1 or 64.")
+        require_count("batch", batch)
         parts = self.layouts(batch)
         layout = parts[0][0]
         return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
@@ -255,7 +206,7 @@ class Model:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._arenas = Arenas()
+        self._executor = Executor()
 
     def __reduce__(self) -> tuple:
         if self.source is None:
@@ -328,6 +279,12 @@ def _load(source: Source) -> Model:
     return Model(spec, source, views_of(spec, View.nchw) if source.layout == "NCHW" else None)
 
 
+def require_count(what: str, value: object) -> None:
+    """Raise InputError unless the value is a whole number of at least 1."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{what}: expected a whole number of at least 1, got {value!r}. Try 1 or 64.")
+
+
 def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
     if (
         not isinstance(array, np.ndarray)
@@ -340,15 +297,3 @@ def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
             f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
             "Convert it with numpy.asarray(x, numpy.float32) and put the batch first."
         )
-
-
-def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) -> int:
-    for border in borders:
-        steps[border.step]["staging_at"] = at
-        at += border.size * count
-    return at
-
-
-def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
-    at = int(steps[border.step]["staging_at"])
-    return arena[at : at + border.size * count].reshape(count, *border.user_shape)

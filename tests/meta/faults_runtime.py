@@ -130,7 +130,7 @@ RUNTIME = (
     ),
     Mutant(
         "model-images-of-the-second-part-written-over-the-first", "runtime/model.py",
-        "at += count", "at += 0", CONTRACT, within="run",
+        "first += count", "first += 0", CONTRACT, within="_parts",
     ),
     # --- Kernels -----------------------------------------------------------------------------------------------------
     Mutant(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import model as models
+from runtime import execute
 from runtime.kernels.vector import COMPILED
 from runtime.layout import CHANNELS, IMAGES
 from tests.runtime.nets import GuardedModel, conv_spec
@@ -35,7 +35,7 @@ def compiled():
 @pytest.fixture
 def eager(monkeypatch):
     """Nets as small as those of the tests are not worth a second worker; here they are."""
-    monkeypatch.setattr(models, "STEP_CYCLES", 1e-9)
+    monkeypatch.setattr(execute, "STEP_CYCLES", 1e-9)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,9 @@ import pytest
 from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
 from runtime import plan as planning
 from runtime import select
+from runtime.execute import Arenas
 from runtime.kernels.vector import COMPILED
-from runtime.model import Arenas, Model
+from runtime.model import Model
 from tests import oracle
 from tests.strategies import numbers
 from tests.tolerances import assert_identical
@@ -166,7 +167,7 @@ class GuardedModel(Model):
     def __init__(self, spec, layout, entry=None, small_tasks=False):
         super().__init__(spec)
         self.layout, self.entry, self.small_tasks = layout, entry, small_tasks
-        self._arenas, self._buffers = GuardedArenas(), []
+        self._executor.arenas, self._buffers = GuardedArenas(), []
 
     def layouts(self, batch):
         return [(self.layout, batch)] if batch else []
@@ -201,7 +202,7 @@ class GuardedModel(Model):
     def run(self, x, **options):
         """As `Model.run`; then all guards and everything that is only read must be as they were."""
         y = super().run(x, **options)
-        self._arenas.check()
+        self._executor.arenas.check()
         for whole, before in self._buffers:
             assert_identical(whole, before)
         return y

@@ -10,6 +10,7 @@ import pytest
 import runtime
 from lhc_ref import modelfile
 from lhc_ref.errors import InputError, ModelFileError
+from runtime import execute
 from runtime import model as models
 from runtime.kernels.machine import LANES
 from runtime.model import Model
@@ -97,7 +98,7 @@ def test_a_new_batch_size_costs_only_buffers(monkeypatch):
 
 
 def test_more_batch_sizes_than_are_remembered(monkeypatch):
-    monkeypatch.setattr(models, "MAX_PLACED", 2)
+    monkeypatch.setattr(execute, "MAX_PLACED", 2)
     model = Model(classifier())
     for batch in (1, 2, 3, 2, 1, 3):
         x = images(batch)
@@ -186,13 +187,13 @@ def test_loading_what_is_not_there_says_so(tmp_path):
 def test_a_context_frees_working_memory_and_the_model_still_runs():
     with Model(classifier()) as model:
         want = model.run(X)
-        assert model._arenas.bytes > 0
-    assert model._arenas.bytes == 0
+        assert model._executor.arenas.bytes > 0
+    assert model._executor.arenas.bytes == 0
     assert_identical(model.run(X), want)
 
 
 def test_working_memory_is_taken_again_and_only_the_largest_is_kept():
-    arenas = models.Arenas()
+    arenas = execute.Arenas()
     first = arenas.take(100)
     second = arenas.take(50)
     assert first is not second
@@ -201,25 +202,25 @@ def test_working_memory_is_taken_again_and_only_the_largest_is_kept():
     assert arenas.take(40) is second
     assert arenas.take(60) is first
     assert arenas.take(10).size == 10
-    sizes = list(range(1, models.MAX_IDLE_ARENAS + 4))
+    sizes = list(range(1, execute.MAX_IDLE_ARENAS + 4))
     for size in sizes:
         arenas.give(np.zeros(size, np.float32))
-    assert arenas.bytes == 4 * sum(sizes[-models.MAX_IDLE_ARENAS :])
+    assert arenas.bytes == 4 * sum(sizes[-execute.MAX_IDLE_ARENAS :])
 
 
 def test_a_failed_run_gives_its_memory_back(monkeypatch):
     model = Model(classifier())
     want = model.run(X)
-    kept = model._arenas.bytes
+    kept = model._executor.arenas.bytes
 
     def fail(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(models.threading_facts, "run", fail)
+        patch.setattr(execute.threads, "run", fail)
         with pytest.raises(KeyboardInterrupt):
             model.run(X)
-    assert model._arenas.bytes == kept
+    assert model._executor.arenas.bytes == kept
     assert_identical(model.run(X), want)
 
 

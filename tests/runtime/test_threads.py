@@ -118,8 +118,8 @@ import os, sys, threading, warnings
 import numba
 import numpy as np
 from lhc_ref.modelfile import InputSpec, ModelSpec, Node
-from runtime import model as models, threads
-models.STEP_CYCLES = 1e-9  # a second worker for the smallest step
+from runtime import execute, model as models, threads
+execute.STEP_CYCLES = 1e-9  # a second worker for the smallest step
 kernel = (np.arange(9 * 3 * 16, dtype=np.float32) % 5 - 2).reshape(3, 3, 3, 16)
 nodes = (Node("conv2d", "a", ("x",), "c", {"padding": "same"}, {"kernel": kernel}), Node("relu", "b", ("c",), "y"))
 model = models.Model(ModelSpec((InputSpec("x", (8, 8, 3)),), ("y",), nodes))

@@ -1,0 +1,137 @@
+"""Runs plans on arrays: working memory, the places of a batch in it, and how workers share the work."""
+
+import threading
+from collections.abc import Mapping
+
+import numpy as np
+
+from runtime import threads
+from runtime.buffers import aligned_zeros
+from runtime.kernels import engine
+from runtime.kernels.indirect import task_address
+from runtime.kernels.machine import LANES
+from runtime.plan import Border, Plan
+from runtime.views import View
+
+Receivers = Mapping[str, tuple[np.ndarray, View]]  # by the name of a value: the whole output array, how it lies
+MAX_IDLE_ARENAS = 4
+MAX_PLACED = 64  # batch sizes whose steps are kept
+STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
+
+
+class Arenas:
+    """Working memory between runs: a run takes an arena that is large enough, or a new one, and gives it back."""
+
+    def __init__(self) -> None:
+        self._idle: list[np.ndarray] = []
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> np.ndarray:
+        """f32[>= size] that nobody else uses. New memory is zero; used memory holds what the last run left."""
+        with self._lock:
+            fitting = sorted((a for a in self._idle if a.size >= size), key=lambda a: a.size)
+            if fitting:
+                self._idle = [a for a in self._idle if a is not fitting[0]]
+                return fitting[0]
+        return aligned_zeros(size, np.float32)
+
+    def give(self, arena: np.ndarray) -> None:
+        """Keep an arena for the next run; the largest few are kept."""
+        with self._lock:
+            self._idle = sorted([*self._idle, arena], key=lambda a: -a.size)[:MAX_IDLE_ARENAS]
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the idle arenas."""
+        return sum(a.nbytes for a in self._idle)
+
+
+class Executor:
+    """Runs plans of one model. Safe to use from several Python threads at once."""
+
+    def __init__(self) -> None:
+        self.arenas = Arenas()
+        self._placed: dict[tuple[str, int], np.ndarray] = {}
+
+    def run(
+        self,
+        plan: Plan,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Receivers,
+        images: slice,
+        workers: int,
+        timed: bool = False,
+    ) -> np.ndarray:
+        """Run some images of a batch through a plan.
+
+        Parameters
+        ----------
+        inputs : f32[batch, ...] by the name of a value
+        images : which of the batch
+        workers : how many may share the work
+
+        Returns
+        -------
+        f64[steps], seconds of each step as `engine.step_seconds` has them; empty unless `timed`.
+        """
+        count = images.stop - images.start
+        groups = -(-count // plan.layout.lanes)
+        workers = min(workers, 1 + int(plan.cycles * groups / (STEP_CYCLES * len(plan.steps))))
+        apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
+        staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
+        arena_size = plan.arena_size + LANES
+        first_base = -(-staging // LANES) * LANES
+        arena = self.arenas.take(first_base + arena_size * (min(workers, groups) if apart else groups))
+        times = engine.new_times(plan.steps, workers, apart) if timed else engine.NO_TIMES
+        try:
+            steps = self._steps_for(plan, count)
+            for border in plan.inputs:
+                _staged(arena, steps, border, count)[:] = inputs[border.name][images]
+            shared = (
+                task_address(),
+                steps,
+                groups,
+                plan.layout.lanes,
+                count,
+                first_base,
+                arena_size,
+                arena,
+                plan.weights,
+                plan.index,
+                engine.new_counters(steps),
+                times,
+            )
+            work, region = (
+                (engine.work_alone, engine.run_apart) if apart else (engine.work_together, engine.run_together)
+            )
+            threads.run(workers, lambda n: region(n, *shared), lambda: work(0, *shared))
+            for border in plan.outputs:
+                array, view = outputs[border.name]
+                array[images] = view.outward(_staged(arena, steps, border, count))
+        finally:
+            self.arenas.give(arena)
+        return engine.step_seconds(times, len(steps), apart) if timed else np.zeros(0)
+
+    def _steps_for(self, plan: Plan, count: int) -> np.ndarray:
+        """The plan's steps with the places of so many images in the staging area; made once for each batch size."""
+        key = (plan.layout.name, count)
+        steps = self._placed.get(key)
+        if steps is None:
+            steps = plan.steps.copy()
+            _place(steps, plan.outputs, _place(steps, plan.inputs, 0, count), count)
+            if len(self._placed) >= MAX_PLACED:
+                self._placed.clear()
+            self._placed[key] = steps
+        return steps
+
+
+def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) -> int:
+    for border in borders:
+        steps[border.step]["staging_at"] = at
+        at += border.size * count
+    return at
+
+
+def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
+    at = int(steps[border.step]["staging_at"])
+    return arena[at : at + border.size * count].reshape(count, *border.user_shape)
