@@ -11,9 +11,10 @@ from lhc_ref import modelfile
 from lhc_ref.errors import InputError
 from runtime import cli
 from runtime import profile as profiles
-from runtime.kernels import engine
+from runtime.kernels import engine, options
 from runtime.kernels.clock import now_ns
 from runtime.kernels.machine import LANES
+from runtime.kernels.vector import COMPILED
 from runtime.model import Model
 from tests.runtime.nets import classifier, images, needs_compiled, net
 
@@ -24,11 +25,11 @@ MS = 1e-3
 @pytest.mark.parametrize("threads", [1, 2])
 def test_layers_are_those_that_explain_lists(eager, batch, threads):
     model = Model(classifier())
-    found = model.profile(images(batch), threads=threads, repeats=3)
+    found = model.profile(images(batch), threads=threads, repeats=1)
     assert [entry.layer for entry in found.layers] == [row.layer for row in model.explain(batch).rows]
     assert all(row.kernel in entry.kernel for entry, row in zip(found.layers, model.explain(batch).rows, strict=True))
     assert found.batch == batch
-    assert found.repeats == 3
+    assert found.repeats == 1
     assert all(entry.seconds > 0 for entry in found.layers)
     assert found.import_s > 0
     assert found.export_s > 0
@@ -102,9 +103,11 @@ def test_a_profiled_run_computes_the_same(monkeypatch, eager):
 
 
 def test_the_clock_counts_nanoseconds():
-    before, begin = now_ns(), time.monotonic_ns()
+    read = options.kernel(lambda: now_ns()) if COMPILED else now_ns
+    read()
+    before, begin = read(), time.monotonic_ns()
     time.sleep(10 * MS)
-    after, end = now_ns(), time.monotonic_ns()
+    after, end = read(), time.monotonic_ns()
     assert after - before >= 10e6
     assert abs((after - before) - (end - begin)) < 5e6
 
