@@ -13,13 +13,13 @@ from typing import cast
 
 import numpy as np
 
-from lhc_ref import _modelfile_container as container
-from lhc_ref._modelfile_graph import Claim, check_graph
-from lhc_ref._modelfile_json import graph_json, parse_graph, tensor_name
-from lhc_ref._modelfile_ops import OPS
-from lhc_ref._modelfile_reasons import REASONS, RefusedError, refuse, show
-from lhc_ref._modelfile_schema import Attribute, OpSchema, Padding, Role, output_size, resolve_padding
-from lhc_ref._modelfile_types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, Tensor, mask_shape
+from lhc_ref._modelfile import container
+from lhc_ref._modelfile.graph import Claim, check_graph
+from lhc_ref._modelfile.json import graph_json, parse_graph, tensor_name
+from lhc_ref._modelfile.ops import OPS
+from lhc_ref._modelfile.reasons import REASONS, RefusedError, refuse, show
+from lhc_ref._modelfile.schema import Attribute, OpSchema, Padding, Role, output_size, resolve_padding
+from lhc_ref._modelfile.types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, Tensor, mask_shape
 from lhc_ref.errors import InputError, LhcError, ModelFileError
 from lhc_ref.files import atomic_write
 

@@ -17,7 +17,8 @@ import safetensors
 import safetensors.numpy
 from hypothesis import given
 
-from lhc_ref import _modelfile_container, _modelfile_reasons, modelfile
+from lhc_ref import modelfile
+from lhc_ref._modelfile import container, reasons
 from lhc_ref.modelfile import REASONS, InputSpec, MaskedKernel, ModelFileError, ModelSpec, Node, load, save, validate
 from tests import oracle
 from tests.model_strategies import models
@@ -26,7 +27,7 @@ from tests.modelfile_lies import CALLS, LIES
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "model_v1_0.lhc"
 GOLDEN_1_1 = GOLDEN.with_name("model_v1_1.lhc")
-SOURCES = sorted(Path(modelfile.__file__).parent.glob("*modelfile*.py"))
+SOURCES = [Path(modelfile.__file__), *sorted(Path(container.__file__).parent.glob("*.py"))]
 
 
 @pytest.fixture
@@ -133,7 +134,6 @@ def test_the_page_names_every_operator_with_its_attributes_and_tensors():
 
 
 def test_the_page_states_the_limits():
-    reasons = _modelfile_reasons
     assert f"header | {reasons.MAX_HEADER_BYTES // 2**20} MiB, nested {reasons.MAX_DEPTH} deep" in PAGE
     assert f"nodes; inputs | {reasons.MAX_NODES:,}; {reasons.MAX_INPUTS}" in PAGE
     assert f"names | {reasons.MAX_NAME_LENGTH} printable" in PAGE
@@ -282,7 +282,7 @@ def test_a_disk_that_fails(path, monkeypatch):
             return os.open(path, os.O_RDONLY)
 
     path.write_bytes(GOLDEN.read_bytes())
-    monkeypatch.setattr(_modelfile_container, "open_regular", lambda _: Broken())
+    monkeypatch.setattr(container, "open_regular", lambda _: Broken())
     refused(path, "read-failed")
 
 

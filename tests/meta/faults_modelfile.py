@@ -15,20 +15,20 @@ MODELFILE = (
         FILE,
     ),
     Mutant(
-        "values-in-another-order", "lhc_ref/_modelfile_types.py",
+        "values-in-another-order", "lhc_ref/_modelfile/types.py",
         "kernel[kept]", "kernel.transpose(0, 1, 3, 2)[kept.transpose(0, 1, 3, 2)]", FILE, quick=True,
     ),
     Mutant(
-        "file-mask-tiled-not-repeated", "lhc_ref/_modelfile_types.py",
+        "file-mask-tiled-not-repeated", "lhc_ref/_modelfile/types.py",
         "np.repeat(rows, group_sizes(shape[3], group_out), axis=3)",
         "np.tile(rows, (1, 1, 1, group_out))[:, :, :, : shape[3]]", FILE,
     ),
     Mutant(
-        "kept-counts-whole-groups", "lhc_ref/_modelfile_types.py",
+        "kept-counts-whole-groups", "lhc_ref/_modelfile/types.py",
         "np.minimum(group, channels - starts)", "np.full(len(starts), group)", FILE,
     ),
     Mutant(
-        "file-same-puts-odd-pixel-first", "lhc_ref/_modelfile_schema.py",
+        "file-same-puts-odd-pixel-first", "lhc_ref/_modelfile/schema.py",
         "pads.append((total // 2, total - total // 2))", "pads.append((total - total // 2, total // 2))", FILE,
     ),
     # --- What is refused ---------------------------------------------------------------------------------------------
@@ -37,31 +37,31 @@ MODELFILE = (
         "not np.isfinite(values).all()", "np.isinf(values).any()", FILE,
     ),
     Mutant(
-        "file-with-overlapping-tensors", "lhc_ref/_modelfile_container.py",
+        "file-with-overlapping-tensors", "lhc_ref/_modelfile/container.py",
         "entry.begin < reached", "entry.begin < 0", FILE,
     ),
     Mutant(
-        "file-with-data-left-over", "lhc_ref/_modelfile_container.py",
+        "file-with-data-left-over", "lhc_ref/_modelfile/container.py",
         "reached < size", "False", FILE,
     ),
     Mutant(
-        "file-cut-short", "lhc_ref/_modelfile_container.py",
+        "file-cut-short", "lhc_ref/_modelfile/container.py",
         "reached > size", "False", FILE,
     ),
     Mutant(
-        "file-of-another-major-version", "lhc_ref/_modelfile_json.py",
+        "file-of-another-major-version", "lhc_ref/_modelfile/json.py",
         "major != MAJOR", "major < MAJOR", FILE,
     ),
     Mutant(
-        "file-that-requires-the-unknown", "lhc_ref/_modelfile_json.py",
+        "file-that-requires-the-unknown", "lhc_ref/_modelfile/json.py",
         "feature not in FEATURES", "False", FILE,
     ),
     Mutant(
-        "file-with-a-cycle", "lhc_ref/_modelfile_graph.py",
+        "file-with-a-cycle", "lhc_ref/_modelfile/graph.py",
         "name not in ready", "False", FILE,
     ),
     Mutant(
-        "file-with-a-dangling-input", "lhc_ref/_modelfile_graph.py",
+        "file-with-a-dangling-input", "lhc_ref/_modelfile/graph.py",
         "not isinstance(name, str) or not (name in inputs or name in made)", "not isinstance(name, str)", FILE,
     ),
     Mutant(
@@ -69,19 +69,19 @@ MODELFILE = (
         "bits[prod(shape):].any()", "False", FILE,
     ),
     Mutant(
-        "file-with-an-absurd-header", "lhc_ref/_modelfile_container.py",
+        "file-with-an-absurd-header", "lhc_ref/_modelfile/container.py",
         "length > MAX_HEADER_BYTES", "False", FILE,
     ),
     Mutant(
-        "file-with-absurd-activations", "lhc_ref/_modelfile_ops.py",
+        "file-with-absurd-activations", "lhc_ref/_modelfile/ops.py",
         "prod(shape) > MAX_ELEMENTS", "False", FILE,
     ),
     Mutant(
-        "file-with-more-values-than-the-mask-keeps", "lhc_ref/_modelfile_types.py",
+        "file-with-more-values-than-the-mask-keeps", "lhc_ref/_modelfile/types.py",
         "not is_array(self.values, np.float32, (self.kept,))", "False", FILE,
     ),
     Mutant(
-        "pool-of-padding-alone", "lhc_ref/_modelfile_ops.py",
+        "pool-of-padding-alone", "lhc_ref/_modelfile/ops.py",
         "max(pad) >= window", "max(pad) > window", FILE, within="_pool",
     ),
     # --- Export ------------------------------------------------------------------------------------------------------

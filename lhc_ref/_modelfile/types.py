@@ -1,4 +1,4 @@
-"""What a model is made of: inputs, nodes, tensors. Values only; `_modelfile_graph` checks them as a whole."""
+"""What a model is made of: inputs, nodes, tensors. Values only; `graph` checks them as a whole."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref._modelfile_reasons import MAX_SPAN, MAX_WEIGHTS, refuse, show
+from lhc_ref._modelfile.reasons import MAX_SPAN, MAX_WEIGHTS, refuse, show
 
 VERSION = "1.1"
 Shape = tuple[int, ...]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref._modelfile_ops import OPS, node_shape
-from lhc_ref._modelfile_reasons import (
+from lhc_ref._modelfile.ops import OPS, node_shape
+from lhc_ref._modelfile.reasons import (
     MAX_CLASSES,
     MAX_ELEMENTS,
     MAX_INPUTS,
@@ -19,8 +19,8 @@ from lhc_ref._modelfile_reasons import (
     refuse,
     show,
 )
-from lhc_ref._modelfile_schema import REQUIRED, Role
-from lhc_ref._modelfile_types import InputSpec, MaskedKernel, ModelSpec, Node, Shape, describe, is_int
+from lhc_ref._modelfile.schema import REQUIRED, Role
+from lhc_ref._modelfile.types import InputSpec, MaskedKernel, ModelSpec, Node, Shape, describe, is_int
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from math import prod
 
-from lhc_ref._modelfile_ops_1_1 import OPS_1_1
-from lhc_ref._modelfile_reasons import MAX_ELEMENTS, MAX_SPAN, refuse, show
-from lhc_ref._modelfile_schema import (
+from lhc_ref._modelfile.ops_1_1 import OPS_1_1
+from lhc_ref._modelfile.reasons import MAX_ELEMENTS, MAX_SPAN, refuse, show
+from lhc_ref._modelfile.schema import (
     ONES,
     PADS,
     SPANS,
@@ -19,7 +19,7 @@ from lhc_ref._modelfile_schema import (
     span,
     windowed,
 )
-from lhc_ref._modelfile_types import Node, Shape
+from lhc_ref._modelfile.types import Node, Shape
 
 
 def _check_bias(node: Node, channels: int) -> None:

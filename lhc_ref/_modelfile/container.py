@@ -9,9 +9,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from lhc_ref._modelfile_json import Entry, parse_json, typed
-from lhc_ref._modelfile_reasons import MAX_HEADER_BYTES, MAX_RANK, MAX_WEIGHTS, refuse, show
-from lhc_ref._modelfile_types import is_int
+from lhc_ref._modelfile.json import Entry, parse_json, typed
+from lhc_ref._modelfile.reasons import MAX_HEADER_BYTES, MAX_RANK, MAX_WEIGHTS, refuse, show
+from lhc_ref._modelfile.types import is_int
 
 GRAPH_KEY = "lhc_model"
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}

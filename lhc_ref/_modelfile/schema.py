@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lhc_ref._modelfile_reasons import MAX_SPAN, refuse, show
-from lhc_ref._modelfile_types import Node, Shape, is_int
+from lhc_ref._modelfile.reasons import MAX_SPAN, refuse, show
+from lhc_ref._modelfile.types import Node, Shape, is_int
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
 REQUIRED = object()

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref._modelfile_reasons import MAX_ELEMENTS, MAX_INPUTS, refuse, show
-from lhc_ref._modelfile_schema import PADS, SPANS, Attribute, OpSchema, Role, padding_of, pair, require_rank
-from lhc_ref._modelfile_types import Node, Shape, is_int
+from lhc_ref._modelfile.reasons import MAX_ELEMENTS, MAX_INPUTS, refuse, show
+from lhc_ref._modelfile.schema import PADS, SPANS, Attribute, OpSchema, Role, padding_of, pair, require_rank
+from lhc_ref._modelfile.types import Node, Shape, is_int
 
 LARGEST = float(np.finfo(np.float32).max)
 MAX_AXES = 8  # of an array between its rearrangements

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lhc_ref._modelfile_graph import Claim, check_name, twice
-from lhc_ref._modelfile_reasons import MAX_DEPTH, refuse, show
-from lhc_ref._modelfile_types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, mask_shape
+from lhc_ref._modelfile.graph import Claim, check_name, twice
+from lhc_ref._modelfile.reasons import MAX_DEPTH, refuse, show
+from lhc_ref._modelfile.types import VERSION, InputSpec, MaskedKernel, ModelSpec, Node, Shape, mask_shape
 
 FORMAT = "lhc-model"
 MAJOR, MINOR = (int(part) for part in VERSION.split("."))
