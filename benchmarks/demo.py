@@ -22,13 +22,14 @@ import lhc_ref.cli
 import runtime
 import runtime.cli
 from benchmarks import machine, patterns, reasons
-from benchmarks.timing import busy_cores, interleaved, median
 from benchmarks.training import Training, train_all
 from lhc_ref import command, extras
 from lhc_ref.errors import LhcError
 from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
+from runtime.bench.machine import busy_cores
+from runtime.bench.timing import interleaved, median
 from runtime.commands.inputs import to_net
 from runtime.commands.report import table, time_text
 

@@ -8,27 +8,24 @@ hold.
 
 import argparse
 import json
-import os
-import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import machine, onnx_twin, problems
+from benchmarks import machine, problems
 from benchmarks.environments import ENVIRONMENT_OF, python_of
-from benchmarks.peers.worker import input_for
-from benchmarks.timing import busy_cores
 from lhc_ref import modelfile
 from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
-from lhc_ref.modelfile import MaskedKernel, ModelSpec
+from runtime.bench import onnx_twin
+from runtime.bench.machine import busy_cores
+from runtime.bench.processes import EngineError, EngineProcess
+from runtime.bench.twins import dense_twin
 
-WORKER = Path(__file__).parent / "peers" / "worker.py"
 DENSE = ("onnxruntime", "openvino-f32", "torch", "deepsparse-dense")
 # (net, batch): how many times faster than DeepSparse on the sparse net, and than the fastest dense float32 engine.
 FLOORS = {
@@ -48,86 +45,9 @@ TOLERATED = {"openvino-bf16": 0.1}
 TOLERATED_F32 = 1e-4
 
 
-@dataclass
-class Worker:
-    """One engine's process, ready to be asked for calls."""
-
-    engine: str
-    process: subprocess.Popen
-    facts: dict
-    answer: np.ndarray
-
-    @classmethod
-    def start(cls, engine: str, model: Path, threads: int, batch: int, folder: Path) -> "Worker":
-        """Start it and wait for its first answer. RuntimeError, with what it wrote, when it fails."""
-        python, answer = python_of(engine), folder / f"{engine}.npy"
-        assert python is not None, "only engines with an environment are started"
-        name = engine.removesuffix("-dense")
-        environment = dict(os.environ, PYTHONPATH=str(WORKER.parent.parent.parent) if engine == "ours" else "")
-        command = [python, str(WORKER), name, str(model), str(threads), str(batch), str(answer)]
-        return cls.launch(engine, command, answer, folder / f"{engine}.err", environment)
-
-    @classmethod
-    def launch(
-        cls, engine: str, command: list[str], answer: Path, errors: Path, environment: dict[str, str]
-    ) -> "Worker":
-        """Start a command that saves an answer, prints its facts, and then times calls as asked over its pipes."""
-        with errors.open("w") as written:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=written,
-                text=True,
-                env=environment,
-            )
-        worker = cls(engine, process, {}, np.empty(0))
-        try:
-            worker.facts = worker._reply()
-            worker.answer = np.load(answer)
-        except RuntimeError as error:
-            worker.stop()
-            raise RuntimeError(f"{error}\n{errors.read_text()[-2000:]}") from error
-        return worker
-
-    def _reply(self) -> dict | list:
-        assert self.process.stdout is not None, "started with pipes"
-        for line in self.process.stdout:  # engines print greetings of their own
-            if line.startswith(("{", "[")):
-                return json.loads(line)
-        raise RuntimeError(f"{self.engine}: expected an answer, got exit code {self.process.wait()}.")
-
-    def time(self, calls: int) -> list[float]:
-        """Seconds of so many calls."""
-        assert self.process.stdin is not None, "started with pipes"
-        self.process.stdin.write(f"{calls}\n")
-        self.process.stdin.flush()
-        times = self._reply()
-        assert isinstance(times, list), "a worker replies with times"
-        return times
-
-    def stop(self) -> None:
-        """End the process by closing its pipes."""
-        assert self.process.stdin is not None, "started with pipes"
-        assert self.process.stdout is not None, "started with pipes"
-        self.process.stdin.close()
-        self.process.stdout.close()
-        self.process.wait()
-
-
-def dense_twin(spec: ModelSpec) -> ModelSpec:
-    """The same net with small random numbers in the place of the missing weights."""
-    rng, nodes = np.random.default_rng(1), []
-    for node in spec.nodes:
-        kernel = node.tensors.get("kernel")
-        if isinstance(kernel, MaskedKernel):
-            noise = rng.standard_normal(kernel.shape).astype(np.float32) * np.float32(1e-3)
-            full = np.where(kernel.expanded_mask(), kernel.dense(), noise)
-            node = modelfile.Node(
-                node.op, node.name, node.inputs, node.output, node.attrs, {**node.tensors, "kernel": full}
-            )
-        nodes.append(node)
-    return ModelSpec(spec.inputs, spec.outputs, tuple(nodes))
+def input_for(size: int, batch: int) -> np.ndarray:
+    """f32[batch, 3, size, size], the same for every engine."""
+    return np.random.default_rng(0).standard_normal((batch, 3, size, size)).astype(np.float32)
 
 
 def check(engine: str, answer: np.ndarray, reference: np.ndarray) -> float:
@@ -156,6 +76,7 @@ def measure(
         modelfile.save(files["ours"], spec)
         onnx_twin.write(files["sparse"], spec)
         onnx_twin.write(files["dense"], dense)
+        nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
         references = {False: evaluate(spec, {"x": x})[output]}
         if "deepsparse-dense" in engines:
             references[True] = evaluate(dense, {"x": x})[output]
@@ -165,15 +86,17 @@ def measure(
             for engine in engines:
                 is_dense = engine.endswith("-dense")
                 model = files["ours" if engine == "ours" else "dense" if is_dense else "sparse"]
-                worker = Worker.start(engine, model, threads, batch, folder)
+                kind = engine.removesuffix("-dense").removesuffix("-f32")
+                worker = EngineProcess(kind, folder, name=engine, python=str(python_of(engine)))
                 running.callback(worker.stop)
-                difference = check(engine, worker.answer, references[is_dense])
+                facts, answers = worker.load(model, {"x": x if engine == "ours" else nchw}, threads=threads)
+                difference = check(engine, answers[output], references[is_dense])
                 workers.append(worker)
-                results[engine] = {**worker.facts, "relative_difference": difference, "times_s": []}
-            calls = {w.engine: max(1, int(seconds / max(min(w.time(3)), 1e-6))) for w in workers}
+                results[engine] = {**facts, "relative_difference": difference, "times_s": []}
+            calls = {w.name: max(1, int(seconds / max(min(w.time(3)["times_s"]), 1e-6))) for w in workers}
             for _ in tqdm(range(rounds), desc=f"{problem.name} batch {batch}", leave=False):
                 for worker in workers:
-                    results[worker.engine]["times_s"].append(worker.time(calls[worker.engine]))
+                    results[worker.name]["times_s"].append(worker.time(calls[worker.name])["times_s"])
     return {"problem": problem.name, "batch": batch, "threads": threads, "engines": results}
 
 
@@ -232,7 +155,7 @@ def main(argv: list[str] | None = None) -> int:
                 result = measure(problem, batch, engines, arguments.threads, arguments.rounds, arguments.seconds)
                 report["results"].append(result)
                 print("\n".join(lines(result)), flush=True)
-    except (RuntimeError, ValueError) as error:
+    except (EngineError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     finally:

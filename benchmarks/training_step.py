@@ -22,14 +22,15 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.environments import python_of
 from benchmarks.peers import train_worker
-from benchmarks.run import Worker, median_ms
-from benchmarks.timing import busy_cores
+from benchmarks.run import median_ms
 from benchmarks.training import ONE_THREAD
 from lhc_ref import ops
 from lhc_ref.files import atomic_write_text
 from lhc_ref.layers import Conv2d, Dense, Operator
 from lhc_ref.models import make_net
 from lhc_ref.nets import Net
+from runtime.bench.machine import busy_cores
+from runtime.bench.processes import EngineError, Process
 
 WORKER = Path(train_worker.__file__)
 ROOT = Path(__file__).parent.parent
@@ -116,14 +117,15 @@ def measure(engines: list[str], width: float, batch: int, threads: int, rounds: 
             own = {**environment, "PYTHONPATH": str(ROOT) if kind == "ours" else ""}
             python = python_of(kind.removesuffix("-channels-last"))
             command = [str(python), str(WORKER), kind, str(path), str(threads), str(answer)]
-            worker = Worker.launch(engine, command, answer, folder / f"{engine}.err", own)
+            worker = Process(engine, command, folder / f"{engine}.err", own)
             running.callback(worker.stop)
             workers.append(worker)
-            difference = check(engine, worker.answer, expected[conv])
-            results[engine] = {**worker.facts, "relative_difference": difference, "times_s": []}
+            facts = worker.reply()
+            difference = check(engine, np.load(answer), expected[conv])
+            results[engine] = {**facts, "relative_difference": difference, "times_s": []}
         for _ in range(rounds):
             for worker in workers:
-                results[worker.engine]["times_s"].append(worker.time(steps))
+                results[worker.name]["times_s"].append(worker.ask(steps))
     return {"model": MODEL, "width": width, "batch": batch, "threads": threads, "engines": results}
 
 
@@ -170,7 +172,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{engine}: not measured, its environment is missing. Make it: python -m benchmarks.environments")
     try:
         result = measure(there, width, batch, arguments.threads, arguments.rounds, arguments.steps)
-    except (RuntimeError, ValueError) as error:
+    except (EngineError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1
     print("\n".join(lines(result)), flush=True)

@@ -32,7 +32,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _quota_cores() -> float:
+def quota_cores() -> float:
     """Cores that the container's CPU quota allows; infinite without one."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
@@ -48,7 +48,7 @@ def _quota_cores() -> float:
 def available_cores() -> int:
     """Cores this process may use: affinity and CPU quota respected, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(cores, _quota_cores())))
+    return max(1, math.ceil(min(cores, quota_cores())))
 
 
 def resolve(threads: int | None) -> int:

@@ -16,6 +16,8 @@ FOR_COMMANDS = {"lhc_ref", "lhc_ref.command", "lhc_ref.errors", "lhc_ref.extras"
 FOR_CHECKING_COMMANDS = FOR_COMMANDS | {"lhc_ref.evaluate"}
 CHECKING_COMMANDS = {"runtime.commands.bench", "runtime.commands.verify"}
 USE_RELATED = ("lhc_ref.related", "lhc_ref.models", "lhc_ref.inspect", "lhc_ref.export")
+MEASURING = "runtime.bench"  # what the command `bench` is made of
+WORKER = "runtime.bench.worker"  # a script that runs in other engines' environments, and imports just the one it is for
 RUNTIME_ORDER = [f"runtime.{name}" for name in ("spec", "topology", "pack", "select", "plan", "model")]
 
 
@@ -97,14 +99,16 @@ def imports_in_functions(root: Path) -> list[str]:
     return [
         str(found)
         for found in imports(root)
-        if (found.in_function or found.target == "a computed name") and found.module != GATE
+        if (found.in_function or found.target == "a computed name") and found.module not in (GATE, WORKER)
     ]
 
 
 def optional_packages(root: Path) -> list[str]:
     """Imports of an optional package, which only the gate may do."""
     return [
-        str(found) for found in imports(root) if found.target.partition(".")[0] in OPTIONAL and found.module != GATE
+        str(found)
+        for found in imports(root)
+        if found.target.partition(".")[0] in OPTIONAL and found.module not in (GATE, WORKER)
     ]
 
 
@@ -120,7 +124,7 @@ def out_of_the_house(root: Path) -> list[str]:
 
 def allowed_of_lhc_ref(module: str) -> set[str]:
     """The modules of lhc_ref that a module of runtime may import."""
-    if module in CHECKING_COMMANDS:
+    if module in CHECKING_COMMANDS or _within(module, MEASURING):
         return FOR_CHECKING_COMMANDS
     if module == "runtime.cli" or _within(module, "runtime.commands"):
         return FOR_COMMANDS
@@ -163,8 +167,9 @@ def _upwards(module: str, target: str) -> bool:
         return not _within(target, "runtime.kernels")
     if module in RUNTIME_ORDER and target in RUNTIME_ORDER:
         return RUNTIME_ORDER.index(target) > RUNTIME_ORDER.index(module)
-    is_command = module == "runtime.cli" or _within(module, "runtime.commands")
-    return not is_command and (target == "runtime.cli" or _within(target, "runtime.commands"))
+    above = ("runtime.cli", "runtime.commands", MEASURING)
+    is_above = any(_within(module, package) for package in above)
+    return not is_above and any(_within(target, package) for package in above)
 
 
 def oracle_imports(root: Path) -> list[str]:

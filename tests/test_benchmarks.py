@@ -9,6 +9,7 @@ from benchmarks import problems, run, training_step
 from benchmarks.environments import python_of
 from lhc_ref import modelfile
 from lhc_ref.modelfile import MaskedKernel
+from runtime.bench.twins import dense_twin
 
 
 def result(ours, sparse, dense):
@@ -38,7 +39,7 @@ def test_a_median_ignores_one_slow_call():
 @pytest.mark.parametrize("problem", problems.TOY, ids=lambda p: p.name)
 def test_the_dense_twin_keeps_what_exists_and_fills_the_rest(problem):
     spec = modelfile.validate(problem.make())
-    twin = run.dense_twin(spec)
+    twin = dense_twin(spec)
     masked = [
         (a.tensors["kernel"], b.tensors["kernel"])
         for a, b in zip(spec.nodes, twin.nodes, strict=True)

@@ -1,13 +1,31 @@
-"""Measuring times that can be believed: interleaved runs, medians, and the other load of the machine."""
+"""Measuring times that can be believed: interleaved runs, medians and their spread."""
 
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 WARM_UPS = 5
 LEAST_ROUNDS = 25
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Of many times: the middle one, where the middle 90 % lie, and how many there are."""
+
+    median_s: float
+    low_s: float
+    high_s: float
+    count: int
+
+    @classmethod
+    def of(cls, times_s: Sequence[float]) -> "Summary":
+        """Of at least one time; percentiles 5, 50 and 95, interpolated."""
+        low, middle, high = np.percentile(times_s, (5, 50, 95))
+        return cls(float(middle), float(low), float(high), len(times_s))
 
 
 def interleaved(runs: Mapping[str, Callable[[], object]], seconds: float) -> dict[str, list[float]]:
@@ -44,20 +62,3 @@ def interleaved(runs: Mapping[str, Callable[[], object]], seconds: float) -> dic
 def median(samples: list[float]) -> float:
     """The middle one."""
     return statistics.median(samples)
-
-
-def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores others keep busy while this process sleeps; 0 where the system does not tell."""
-    before, began = _busy_s(), time.perf_counter()
-    time.sleep(seconds)
-    return max(0.0, (_busy_s() - before) / (time.perf_counter() - began))
-
-
-def _busy_s() -> float:
-    """Seconds that all cores together have worked since the start; steps of 10 milliseconds."""
-    try:
-        fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
-    except OSError:
-        return 0.0
-    user, nice, system, _, _, irq, softirq, steal = map(int, fields[:8])
-    return (user + nice + system + irq + softirq + steal) / 100

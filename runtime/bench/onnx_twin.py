@@ -3,11 +3,11 @@ masks.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
 
+from lhc_ref import extras
 from lhc_ref.files import atomic_write_bytes
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, infer_shapes
 
@@ -25,9 +25,9 @@ def _pads(node: Node) -> list[int]:
 def _conv(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
     stored = node.tensors["kernel"]
     kernel = stored.dense() if isinstance(stored, MaskedKernel) else stored
-    tensors = {"kernel": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
+    tensors: dict[str, np.ndarray] = {"kernel": np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))}
     if "bias" in node.tensors:
-        tensors["bias"] = node.tensors["bias"]
+        tensors["bias"] = np.asarray(node.tensors["bias"])
     attrs = {
         "strides": list(node.attrs.get("stride", (1, 1))),
         "pads": _pads(node),
@@ -52,14 +52,17 @@ def _convert(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
         case "flatten":
             return "Flatten", {}, {}
         case "dense":
-            return "Gemm", dict(node.tensors), {}
+            return "Gemm", {role: np.asarray(tensor) for role, tensor in node.tensors.items()}, {}
     raise ValueError(f"{node.name}: expected an operator that has a twin here, got {node.op}. Add its row.")
 
 
 def write(path: Path, spec: ModelSpec) -> None:
     """Write the ONNX twin; flattening is exact only where one pixel is left, which is checked."""
+    onnx = extras.onnx()
+    helper = onnx.helper
     shapes = infer_shapes(spec)
-    nodes, constants = [], []
+    nodes: list[Any] = []
+    constants: list[Any] = []
     for node in spec.nodes:
         if node.op == "flatten" and shapes[node.inputs[0]][:2] != (1, 1):
             raise ValueError(
@@ -67,7 +70,9 @@ def write(path: Path, spec: ModelSpec) -> None:
             )
         op, tensors, attrs = _convert(node)
         names = [f"{node.name}.{role}" for role in tensors]
-        constants += [numpy_helper.from_array(np.asarray(t), n) for n, t in zip(names, tensors.values(), strict=True)]
+        constants += [
+            onnx.numpy_helper.from_array(np.asarray(t), n) for n, t in zip(names, tensors.values(), strict=True)
+        ]
         nodes.append(helper.make_node(op, [*node.inputs, *names], [node.output], name=node.name, **attrs))
         if op == "GlobalAveragePool":  # ONNX keeps the two axes of one pixel
             nodes[-1].output[0] = node.output + "/pixel"
@@ -77,8 +82,8 @@ def write(path: Path, spec: ModelSpec) -> None:
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info(item.name, TensorProto.FLOAT, ["N", c, h, w])],
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shapes[name]]) for name in spec.outputs],
+        [helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, ["N", c, h, w])],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shapes[name]]) for name in spec.outputs],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)

@@ -1,0 +1,83 @@
+"""Engines in processes of their own: their answers, their times, and how their failures are told."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import runtime
+from lhc_ref import modelfile
+from runtime.bench import worker
+from runtime.bench.processes import EngineError, EngineProcess, Process
+from tests.runtime.nets import conv_spec
+
+
+@pytest.fixture
+def net(tmp_path):
+    path = tmp_path / "net.lhc"
+    modelfile.save(path, conv_spec(np.ones((1, 1, 4, 8), np.float32), (2, 2, 4)))
+    return path
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).standard_normal((3, 2, 2, 4), np.float32)
+
+
+@pytest.fixture
+def process(tmp_path):
+    made = EngineProcess("ours", tmp_path)
+    yield made
+    made.stop()
+
+
+def test_an_engine_answers_as_it_does_here_and_tells_of_itself(process, net, images):
+    facts, answers = process.load(net, {"x": images}, threads=1)
+    assert [np.array_equal(y, runtime.load(net).run(images)) for y in answers.values()] == [True]
+    assert {"import", "compile", "load", "plan", "first run"} == facts["phases_s"].keys()
+    assert all(seconds >= 0 for seconds in facts["phases_s"].values())
+    assert 0 < facts["memory_bytes"]["import"] <= facts["memory_bytes"]["loaded"]
+    reply = process.time(4)
+    assert len(reply["times_s"]) == 4
+    assert 0 < sum(reply["times_s"]) <= reply["wall_s"]
+    assert reply["peak_bytes"] >= facts["memory_bytes"]["loaded"]
+
+
+def test_streams_call_at_the_same_time(process, net, images):
+    process.load(net, {"x": images}, threads=2, streams=2)
+    assert len(process.time(3)["times_s"]) == 6
+
+
+def test_what_an_engine_refuses_is_told_and_it_lives_on(process, net, images, tmp_path):
+    with pytest.raises(EngineError, match=r"ours: expected it to run the net, got '.*gone\.lhc"):
+        process.load(tmp_path / "gone.lhc", {"x": images}, threads=1)
+    with pytest.raises(EngineError, match="ours: expected it to run the net, got 'InputError: inputs: expected"):
+        process.load(net, {"y": images}, threads=1)
+    process.load(net, {"x": images}, threads=1)
+
+
+def test_a_crash_is_told_with_the_last_words(tmp_path):
+    program = "import sys; print('hello'); sys.exit('out of luck')"
+    process = Process("doomed", [sys.executable, "-c", program], tmp_path / "errors")
+    with pytest.raises(EngineError, match=r"doomed: expected an answer, got exit code 1\..*out of luck"):
+        process.ask({})
+    process.stop()
+
+
+def test_a_process_that_does_not_end_is_killed(tmp_path, monkeypatch):
+    program = "import time; print('[1]', flush=True); time.sleep(600)"
+    process = Process("stubborn", [sys.executable, "-c", program], tmp_path / "errors")
+    assert process.reply() == [1]
+    monkeypatch.setattr("runtime.bench.processes.PATIENCE_S", 0.05)
+    process.stop()
+    assert process._process.returncode == -9
+
+
+def test_the_worker_keeps_its_folder_from_the_engines():
+    """Its neighbours have names that an engine may import: `timing`, `machine`."""
+    program = f"import runpy, sys; sys.path.insert(0, {str(Path(worker.__file__).parent)!r}); "
+    program += f"runpy.run_path({worker.__file__!r}); import timing"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "No module named 'timing'" in done.stderr
