@@ -275,7 +275,7 @@ class BatchNorm(Layer):
         batch = ops.batch_statistics(x.value if isinstance(x, Variable) else x)
         for old, new in zip(running, ops.update_running(running, batch, momentum=self.momentum), strict=True):
             old[...] = new
-        return apply(ops.batch_norm, x, gamma, beta)
+        return apply(ops.batch_norm, x, gamma, beta, statistics=batch)
 
 
 class Operator(Layer):

@@ -24,9 +24,11 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
     check_float(x, "x")
     if x.ndim < 2 or x.size == 0:
         raise InputError(f"x: expected [..., c] with at least one value a channel, got {tuple(x.shape)}. Add data.")
-    rows = x.reshape(-1, x.shape[-1])
-    mean = rows.mean(axis=0)
-    return mean, ((rows - mean) ** 2).mean(axis=0)
+    lines, c = _lines(x), x.shape[-1]
+    count = x.dtype.type(x.size // c)
+    mean = _sum(lines, c) / count
+    centred = lines - _along(lines, mean)
+    return mean, _sum_of_products(centred, centred, c) / count
 
 
 def update_running(
@@ -49,7 +51,9 @@ def update_running(
     return keep * old_mean + (1 - keep) * mean, keep * old_variance + (1 - keep) * variance
 
 
-def batch_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float = EPSILON) -> Array:
+def batch_norm(
+    x: Array, gamma: Array, beta: Array, *, epsilon: float = EPSILON, statistics: tuple[Array, Array] | None = None
+) -> Array:
     """Training form: `gamma * (x - mean) / sqrt(variance + epsilon) + beta`, with the batch's own statistics.
 
     Parameters
@@ -57,30 +61,42 @@ def batch_norm(x: Array, gamma: Array, beta: Array, *, epsilon: float = EPSILON)
     x : f[..., c]
     gamma, beta : f[c]
     epsilon : > 0
+    statistics : `batch_statistics(x)`, from a caller who has them already
 
     Returns
     -------
-    f[..., c], new memory. `batch_statistics(x)` gives what the running statistics need.
+    f[..., c], new memory.
 
     Raises
     ------
     InputError : wrong dtypes or shapes, no data, epsilon not positive.
     """
-    mean, variance = batch_statistics(x)
+    mean, variance = batch_statistics(x) if statistics is None else statistics
     return batch_norm_inference(x, gamma, beta, mean, variance, epsilon=epsilon)
 
 
 def batch_norm_vjp(
-    dy: Array, x: Array, gamma: Array, beta: Array, *, epsilon: float = EPSILON
+    dy: Array,
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    epsilon: float = EPSILON,
+    statistics: tuple[Array, Array] | None = None,
 ) -> tuple[Array, Array, Array]:
     """Vector-Jacobian product of `batch_norm`; the statistics' own dependence on x is part of it."""
     check_like(dy, "dy", x.shape, x, "x")
-    mean, variance = batch_statistics(x)
-    rate = _rate(x, variance, epsilon)
-    normal, dy_rows = ((x - mean) * rate).reshape(-1, x.shape[-1]), dy.reshape(-1, x.shape[-1])
-    dgamma, dbeta = (dy_rows * normal).sum(axis=0), dy_rows.sum(axis=0)
-    count = x.dtype.type(len(normal))
-    dx = (dy_rows - dbeta / count - normal * (dgamma / count)) * (gamma * rate)
+    mean, variance = batch_statistics(x) if statistics is None else statistics
+    rate, c = _rate(x, variance, epsilon), x.shape[-1]
+    dy_lines, centred = _lines(dy), _lines(x) - _along(_lines(x), mean)
+    dgamma, dbeta = _sum_of_products(dy_lines, centred, c) * rate, _sum(dy_lines, c)
+    # Same as: (dy - dbeta / count - (x - mean) * rate * (dgamma / count)) * (gamma * rate), in place of `centred`.
+    count = x.dtype.type(x.size // c)
+    dx = centred
+    dx *= _along(dx, -rate * (dgamma / count))
+    dx -= _along(dx, dbeta / count)
+    dx += dy_lines
+    dx *= _along(dx, gamma * rate)
     return dx.reshape(x.shape), dgamma, dbeta
 
 
@@ -92,7 +108,12 @@ def batch_norm_inference(
     channels = x.shape[-1:]
     for name, value in {"gamma": gamma, "beta": beta, "mean": mean, "variance": variance}.items():
         check_like(value, name, channels, x, "x")
-    return (x - mean) * (gamma * _rate(x, variance, epsilon)) + beta
+    # Same as: (x - mean) * (gamma * rate) + beta, in one memory.
+    lines = _lines(x)
+    y = lines - _along(lines, mean)
+    y *= _along(lines, gamma * _rate(x, variance, epsilon))
+    y += _along(lines, beta)
+    return y.reshape(x.shape)
 
 
 def batch_norm_inference_vjp(
@@ -100,9 +121,8 @@ def batch_norm_inference_vjp(
 ) -> tuple[Array, Array, Array, Array, Array]:
     """Vector-Jacobian product of `batch_norm_inference`."""
     check_like(dy, "dy", x.shape, x, "x")
-    rate = _rate(x, variance, epsilon)
-    dy_rows, centred = dy.reshape(-1, x.shape[-1]), (x - mean).reshape(-1, x.shape[-1])
-    dbeta, dcentred = dy_rows.sum(axis=0), (dy_rows * centred).sum(axis=0)
+    rate, c = _rate(x, variance, epsilon), x.shape[-1]
+    dbeta, dcentred = _sum(_lines(dy), c), _sum_of_products(_lines(dy), _lines(x - mean), c)
     dvariance = dcentred * gamma * rate**3 * x.dtype.type(-0.5)
     return dy * (gamma * rate), dcentred * rate, dbeta, -dbeta * gamma * rate, dvariance
 
@@ -112,3 +132,24 @@ def _rate(x: Array, variance: Array, epsilon: float) -> Array:
     if not epsilon > 0:
         raise InputError(f"epsilon: expected a number > 0, got {epsilon!r}. Keras uses 1e-3, PyTorch 1e-5.")
     return 1 / namespace(x).sqrt(variance + x.dtype.type(epsilon))
+
+
+def _lines(x: Array) -> Array:
+    """[..., w, c] as the matrix [lines, w * c]: what is done to channels runs over long rows, three times as fast."""
+    return x.reshape(-1, x.shape[-1] if x.ndim < 3 else x.shape[-2] * x.shape[-1])
+
+
+def _along(lines: Array, channels: Array) -> Array:
+    """f[c] as a row that goes with `lines`."""
+    return namespace(lines).tile(channels, lines.shape[1] // channels.shape[0])
+
+
+def _sum(lines: Array, c: int) -> Array:
+    """The sum of each channel, f[c]."""
+    ones = namespace(lines).ones(lines.shape[0], dtype=lines.dtype)
+    return (ones @ lines).reshape(-1, c).sum(axis=0)
+
+
+def _sum_of_products(a: Array, b: Array, c: int) -> Array:
+    """The sum of each channel of a * b, f[c]."""
+    return namespace(a).einsum("ij,ij->j", a, b).reshape(-1, c).sum(axis=0)

@@ -11,11 +11,11 @@ OPERATORS = (
     # --- Convolution -------------------------------------------------------------------------------------------------
     Mutant(
         "conv-drops-last-tap-of-a-row", "lhc_ref/conv.py",
-        "range(kernel_hw[1])", "range(max(1, kernel_hw[1] - 1))", CONV, within="tap_slices", quick=True,
+        "(self.kw - 1) * dx + 1", "max((self.kw - 2) * dx, 0) + 1", CONV, within="windows", quick=True,
     ),
     Mutant(
         "conv-flips-the-kernel", "lhc_ref/conv.py",
-        "kernel[ky, kx]", "kernel[-1 - ky, -1 - kx]", CONV, within="conv2d",
+        "kernel.reshape(-1, self.c_out)", "kernel[::-1, ::-1].reshape(-1, self.c_out)", CONV, within="convolve",
     ),
     Mutant(
         "conv-same-puts-odd-pixel-first", "lhc_ref/conv.py",
@@ -31,25 +31,25 @@ OPERATORS = (
     ),
     Mutant(
         "conv-scale-error-of-1e-5", "lhc_ref/conv.py",
-        "y[block] = case.join(total, y[block].shape)", "y[block] = case.join(total, y[block].shape) * (1 + 1e-5)", CONV,
-        within="conv2d", quick=True,
+        "return case.convolve(pad_image(x, case.pads), kernel)",
+        "return case.convolve(pad_image(x, case.pads), kernel) * (1 + 1e-5)", CONV, within="conv2d", quick=True,
     ),
     Mutant(
         "conv-dx-forgets-left-pad", "lhc_ref/conv.py",
-        "dpadded[:, top : top + h, left : left + w]", "dpadded[:, top : top + h, :w]", CONV, within="conv2d_dx",
+        "spread[:, top : top + h + reach_y, left : left + w + reach_x]",
+        "spread[:, top : top + h + reach_y, : w + reach_x]", CONV, within="conv2d_dx",
     ),
     Mutant(
         "conv-dx-kernel-not-transposed-per-group", "lhc_ref/conv.py",
-        "case.split(kernel[ky, kx]).swapaxes(1, 2)", "case.split(kernel[ky, kx]).swapaxes(1, 2)[::-1]", CONV,
-        within="conv2d_dx",
+        "self.split(kernel[::-1, ::-1])", "self.split(kernel[::-1, ::-1])[::-1]", CONV, within="flipped",
     ),
     Mutant(
         "conv-dkernel-forgets-group-order", "lhc_ref/conv.py",
-        "case.join(dtap, dkernel.shape[2:])", "dtap.reshape(dkernel.shape[2:])", CONV,
+        "namespace(x).moveaxis(dmatrix, 0, 1).reshape(kernel.shape)", "dmatrix.reshape(kernel.shape)", CONV,
     ),
     Mutant(
         "conv-blocks-forget-where-they-start", "lhc_ref/conv.py",
-        "slice(rows.start + first, rows.stop + first, rows.step)", "rows", CONV,
+        "slice(oy, min(oy + lines, self.oh))", "slice(0, min(oy + lines, self.oh) - oy)", CONV,
     ),
     Mutant(
         "conv-last-block-of-images-dropped", "lhc_ref/conv.py",
@@ -57,8 +57,7 @@ OPERATORS = (
     ),
     Mutant(
         "conv-swaps-strides", "lhc_ref/conv.py",
-        "zip((ky, kx), dilation, out_hw, stride, strict=True)",
-        "zip((ky, kx), dilation, out_hw, stride[::-1], strict=True)", CONV, within="tap_slices",
+        "(sy, sx), (dy, dx) = self.stride, self.dilation", "(sx, sy), (dy, dx) = self.stride, self.dilation", CONV,
     ),
     # --- Masks -------------------------------------------------------------------------------------------------------
     Mutant(
@@ -178,10 +177,11 @@ OPERATORS = (
     ),
     Mutant(
         "batch-norm-gradient-forgets-the-variance", "lhc_ref/norm.py",
-        "dy_rows - dbeta / count - normal * (dgamma / count)", "dy_rows - dbeta / count", OPS,
+        "dx *= _along(dx, -rate * (dgamma / count))", "dx *= 0", OPS,
     ),
     Mutant(
         "batch-norm-unbiased-variance", "lhc_ref/norm.py",
-        "((rows - mean) ** 2).mean(axis=0)", "((rows - mean) ** 2).sum(axis=0) / max(len(rows) - 1, 1)", OPS,
+        "_sum_of_products(centred, centred, c) / count",
+        "_sum_of_products(centred, centred, c) / max(count - 1, 1)", OPS,
     ),
 )  # fmt: skip
