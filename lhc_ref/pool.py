@@ -130,12 +130,10 @@ class _Window:
         return [slices for _, _, slices in tap_slices(self.size, self.out_hw, self.stride, (1, 1))]
 
     def reduce(self, operation: Callable[..., Array], padded: Array) -> Array:
-        """`operation` over the taps of every window, in C order."""
-        (rows, columns), *rest = self.taps()
-        y = padded[:, rows, columns].copy()
-        for rows, columns in rest:
-            operation(y, padded[:, rows, columns], out=y)
-        return y
+        """`operation` over every window: over its rows, then over its columns."""
+        rows, columns = ([taps[axis] for taps in self.taps()] for axis in (0, 1))
+        lines = _reduce(operation, [padded[:, taps] for taps in rows[:: self.size[1]]])
+        return _reduce(operation, [lines[:, :, taps] for taps in columns[: self.size[1]]])
 
     def counts(self, x: Array) -> Array:
         """Real pixels in each window: f[1, oh, ow, 1]."""
@@ -146,3 +144,11 @@ class _Window:
         """The image's part of a padded image."""
         (top, _), (left, _) = self.pads
         return dpadded[:, top : top + x.shape[1], left : left + x.shape[2]]
+
+
+def _reduce(operation: Callable[..., Array], parts: list[Array]) -> Array:
+    """`operation` over arrays of one shape: new memory."""
+    total = parts[0].copy()
+    for part in parts[1:]:
+        operation(total, part, out=total)
+    return total

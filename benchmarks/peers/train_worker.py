@@ -14,6 +14,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,12 @@ def answer_of(loss: float, gradients: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def peak_bytes() -> int:
+    """The most memory that this process has had at once."""
+    if sys.platform == "linux":
+        # Why not getrusage: there a process begins with the peak of the one that started it.
+        lines = Path("/proc/self/status").read_text().splitlines()
+        (kibibytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+        return int(kibibytes) * 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
