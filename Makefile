@@ -12,7 +12,7 @@ RUN = $(VENV)/bin/python
 WARMUP = $(RUN) -m runtime.cli warmup
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help demo demo-seeds test test-long test-frameworks avx2 nojit lint types bench-smoke clean FORCE
+.PHONY: help docs demo demo-seeds test test-long test-frameworks avx2 nojit lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
 	@echo "make bench-smoke  the benchmarks at toy size"
+	@echo "make docs         the documentation as a web site, in build/docs"
 	@echo "make clean        remove the environment and everything built"
 
 demo: $(VENV)/.with-demo,plots
@@ -65,8 +66,14 @@ types: $(VENV)/.with-dev
 bench-smoke: $(VENV)/.with-onnx
 	$(RUN) -m benchmarks.run --toy --rounds 2 --seconds 0.05 --out build/benchmarks/smoke.json $(ARGS)
 
+# The pages of the API are made anew: one of a module that is gone would be a warning.
+docs: $(VENV)/.with-docs
+	rm -rf docs/api
+	$(RUN) -m sphinx --fail-on-warning --keep-going --quiet --jobs auto docs build/docs $(ARGS)
+	@echo "build/docs/index.html"
+
 clean:
-	rm -rf $(VENV) $(VENV).unfinished build dist
+	rm -rf $(VENV) $(VENV).unfinished build dist docs/api
 
 # $(VENV).unfinished is there while an environment is made or changed. Found at the start, it tells that a run was cut
 # short: what it left is then made anew, since neither venv nor pip can be trusted to mend it.

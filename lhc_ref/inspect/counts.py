@@ -85,7 +85,7 @@ def walk(layer: Layer, shape: Shape) -> Iterator[tuple[Layer, Shape, Shape]]:
 
 
 def output_shape(layer: Layer, shape: Shape) -> Shape:
-    """What a layer makes of f[n, *shape], without the batch."""
+    """What a layer makes of images or features of this shape, both without the batch."""
     match layer:
         case Sequential():
             for part in layer.layers:
