@@ -12,7 +12,7 @@ RUN = $(VENV)/bin/python
 WARMUP = $(RUN) -m runtime.cli warmup
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help docs demo demo-seeds test test-long test-frameworks avx2 nojit lint types bench-smoke clean FORCE
+.PHONY: help docs demo demo-seeds test test-long test-frameworks avx2 nojit cudasim lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make test-frameworks  the tests of layers in PyTorch, JAX and Keras, which it installs"
 	@echo "make avx2         the kernels' tests again, compiled for a machine with AVX2"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
+	@echo "make cudasim      the GPU kernels' tests, in numba's simulator (2 minutes)"
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
 	@echo "make bench-smoke  the benchmarks at toy size"
@@ -55,6 +56,10 @@ avx2: $(VENV)/.with-test
 
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
+
+# The simulator is chosen when numba is imported: a process of its own.
+cudasim: $(VENV)/.with-test
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) tests/cuda
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check . $(ARGS)

@@ -13,7 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "keras": ("h5py",),
     "check": ("hypothesis",),
-    "cuda": ("numba_cuda", "numba.cuda"),
+    "cuda": ("numba.cuda",),  # numba's own, or that of the package numba-cuda, which takes its place
 }
 
 
@@ -92,5 +92,5 @@ def check() -> ModuleType:
 
 
 def cuda() -> ModuleType:
-    """`numba.cuda` as the package numba-cuda provides it, for NVIDIA GPUs."""
+    """`numba.cuda`, for NVIDIA GPUs: of numba itself, or of the package numba-cuda where that is installed."""
     return require("cuda")

@@ -9,7 +9,8 @@ Importing it compiles nothing; the first run does, and keeps what it compiled on
 """
 
 from runtime.explain import Explanation
-from runtime.model import Model, load
+from runtime.loading import load
+from runtime.model import Model
 from runtime.profile import LayerTime, Profile
 
 __all__ = ["Explanation", "LayerTime", "Model", "Profile", "load"]

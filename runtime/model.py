@@ -1,6 +1,5 @@
 """A loaded model: runs arrays through its plans."""
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -11,18 +10,31 @@ import numpy as np
 
 from lhc_ref import modelfile
 from lhc_ref.modelfile import InputError, ModelSpec
+from runtime import borders
+from runtime.borders import Arrays
 from runtime.execute import Executor, Receivers
 from runtime.explain import Explanation
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, Layout
-from runtime.onnx import importer, is_onnx
 from runtime.plan import Draft, Plan, build, draft
 from runtime.profile import Profile, require_clock, summarize
 from runtime.threads import resolve
 from runtime.views import View
 
-Arrays = np.ndarray | Mapping[str, np.ndarray]
 Views = tuple[Mapping[str, View], Mapping[str, View]]  # of inputs and of outputs, by the names that users know
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a model was loaded from, how, and the function that does so again."""
+
+    path: str
+    reopen: "Callable[[Source], Model]"
+    layout: str | None = None
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    constants: Mapping[str, np.ndarray] | None = None
+    device: str = "cpu"
+    storage: str = "float32"
 
 
 class Model:
@@ -37,7 +49,7 @@ class Model:
     against executed). A depthwise layer on a single image computes all its taps.
     """
 
-    def __init__(self, spec: ModelSpec, source: "Source | None" = None, views: Views | None = None) -> None:
+    def __init__(self, spec: ModelSpec, source: Source | None = None, views: Views | None = None) -> None:
         self.spec, self.source = modelfile.validate(spec), source
         self.views = views or views_of(self.spec, View.same)
         self._input_views, self._output_views = self.views
@@ -149,38 +161,13 @@ class Model:
         return summarize(batch, workers, samples)
 
     def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
-        names = list(self._input_views)
-        given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
-        if sorted(given) != sorted(names):
-            raise InputError(
-                f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. "
-                "Pass a dict with one array for each."
-            )
-        for name, view in self._input_views.items():
-            _check_array(f"input {name!r}", given[name], view.shape)
-        sizes = {a.shape[0] for a in given.values()}
-        if len(sizes) > 1:
-            raise InputError(
-                f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes."
-            )
-        return {view.value: view.inward(given[name]) for name, view in self._input_views.items()}, sizes.pop()
+        given, batch = borders.check_inputs(self._input_views, x)
+        return {view.value: view.inward(given[name]) for name, view in self._input_views.items()}, batch
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
-        shapes = {name: view.shape for name, view in self._output_views.items()}
         if out is None:
-            return {name: np.empty((batch, *shape), np.float32) for name, shape in shapes.items()}
-        given = dict(out) if isinstance(out, Mapping) else {next(iter(shapes)): out}
-        if sorted(given) != sorted(shapes):
-            raise InputError(
-                f"out: expected arrays named {sorted(shapes)}, got {sorted(given)}. Pass one for each output."
-            )
-        for name, array in given.items():
-            _check_array(f"out {name!r}", array, shapes[name])
-            if array.shape[0] != batch:
-                raise InputError(f"out {name!r}: expected {batch} images, got {array.shape[0]}. Allocate it anew.")
-            if not array.flags.writeable:
-                raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
-        return given
+            return {name: np.empty((batch, *view.shape), np.float32) for name, view in self._output_views.items()}
+        return borders.check_outputs(self._output_views, out, batch)
 
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()`
@@ -195,7 +182,11 @@ class Model:
         """The model for arrays that lie as in the model file, NHWC: itself, or another with plans of its own."""
         if self.views == views_of(self.spec, View.same):
             return self
-        return Model(self.spec, None if self.source is None else replace(self.source, layout="NHWC"))
+        return self._with_source(None if self.source is None else replace(self.source, layout="NHWC"))
+
+    def _with_source(self, source: Source | None) -> "Model":
+        """The same net, given arrays as they lie in the model file."""
+        return Model(self.spec, source)
 
     @property
     def path(self) -> Path | None:
@@ -213,7 +204,7 @@ class Model:
             raise TypeError(
                 "a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first."
             )
-        return _load, (self.source,)
+        return self.source.reopen, (self.source,)
 
 
 def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> Views:
@@ -223,77 +214,7 @@ def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> V
     return inputs, {name: make(name, shapes[name]) for name in spec.outputs}
 
 
-@dataclass(frozen=True)
-class Source:
-    """What a model was loaded from, and how."""
-
-    path: str
-    layout: str | None = None
-    shapes: Mapping[str, tuple[int, ...]] | None = None
-    constants: Mapping[str, np.ndarray] | None = None
-
-
-def load(
-    path: str | os.PathLike,
-    *,
-    layout: str | None = None,
-    shapes: Mapping[str, tuple[int, ...]] | None = None,
-    constants: Mapping[str, np.ndarray] | None = None,
-) -> Model:
-    """Load a model file or an ONNX file.
-
-    Parameters
-    ----------
-    path : a file written by `lhc-ref export` or `lhc_ref.modelfile.save`; or one that ends in `.onnx`, for which the
-        extra `onnx` must be installed
-    layout : how arrays lie: "NHWC", or "NCHW", which for ONNX files is ONNX's own shape of each input and output. None
-        is "NCHW" for ONNX files and "NHWC" for model files
-    shapes : ONNX files: ONNX's shape without the batch, of inputs whose sizes are symbolic, by name
-    constants : ONNX files: arrays for inputs that shall be constants, by name
-
-    Returns
-    -------
-    Model
-        Planned at the first run or `explain` of a batch size.
-
-    Raises
-    ------
-    ModelFileError
-        The file cannot be read, or what is in it isn't a valid model, or cannot be run: then each node that cannot is
-        named with the reason.
-    InputError
-        Another layout; shapes or constants for a model file.
-    """
-    return _load(Source(str(Path(path).absolute()), layout, shapes, constants))
-
-
-def _load(source: Source) -> Model:
-    if source.layout not in (None, "NHWC", "NCHW"):
-        raise InputError(f"layout: expected 'NHWC' or 'NCHW', got {source.layout!r}. Leave it out for the file's own.")
-    if is_onnx(source.path):
-        found = importer.load(source.path, shapes=source.shapes, constants=source.constants)
-        return Model(found.spec, source, None if source.layout == "NHWC" else (found.inputs, found.outputs))
-    if source.shapes or source.constants:
-        raise InputError("shapes, constants: expected an ONNX file with them, got a model file. Leave them out.")
-    spec = modelfile.load(source.path)
-    return Model(spec, source, views_of(spec, View.nchw) if source.layout == "NCHW" else None)
-
-
 def require_count(what: str, value: object) -> None:
     """Raise InputError unless the value is a whole number of at least 1."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise InputError(f"{what}: expected a whole number of at least 1, got {value!r}. Try 1 or 64.")
-
-
-def _check_array(what: str, array: object, shape: tuple[int, ...]) -> None:
-    if (
-        not isinstance(array, np.ndarray)
-        or array.dtype != np.float32
-        or array.ndim != len(shape) + 1
-        or array.shape[1:] != shape
-    ):
-        got = f"{array.dtype}{list(array.shape)}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise InputError(
-            f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
-            "Convert it with numpy.asarray(x, numpy.float32) and put the batch first."
-        )

@@ -215,7 +215,8 @@ def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> in
     return len(builder.steps) - 1
 
 
-def _facts(layer: Layer, choice: Choice, bytes_: int) -> LayerFacts:
+def layer_facts(layer: Layer, kernel: str, why: str, computed_macs: int, cycles: float, bytes_: int) -> LayerFacts:
+    """What `explain` tells of a layer; its MACs are counted here."""
     density, nominal, kept, executed = None, 0, 0, 0
     if layer.kernel is not None:
         pixels = layer.out_shape[0] * layer.out_shape[1]
@@ -228,14 +229,14 @@ def _facts(layer: Layer, choice: Choice, bytes_: int) -> LayerFacts:
         layer.op,
         layer.shape,
         layer.out_shape,
-        choice.entry.name,
-        choice.why,
+        kernel,
+        why,
         density,
         nominal,
         kept,
         executed,
-        choice.computed_macs,
-        choice.cycles,
+        computed_macs,
+        cycles,
         bytes_,
     )
 
@@ -294,7 +295,9 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
         if progress is not None:
             progress(layer.name)
         make = _conv_step if layer.op == "conv2d" else _other_step
-        builder.facts.append(_facts(layer, choice, make(builder, work, choice)))
+        placed = make(builder, work, choice)
+        facts = layer_facts(layer, choice.entry.name, choice.why, choice.computed_macs, choice.cycles, placed)
+        builder.facts.append(facts)
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
     nothing = np.zeros(LANES)
     return Plan(

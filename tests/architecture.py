@@ -18,6 +18,8 @@ CHECKING_COMMANDS = {"runtime.commands.bench", "runtime.commands.verify"}
 USE_RELATED = ("lhc_ref.related", "lhc_ref.models", "lhc_ref.inspect", "lhc_ref.export")
 MEASURING = "runtime.bench"  # what the command `bench` is made of
 WORKER = "runtime.bench.worker"  # a script that runs in other engines' environments, and imports just the one it is for
+GPU, GPU_GATE, GPU_KERNELS = "runtime.cuda", "runtime.cuda.gate", "runtime.cuda.kernels"
+FOR_GPU_KERNELS = {*(f"runtime.cuda.{name}" for name in ("registry", "step", "tiles")), "runtime.kernels.step"}
 RUNTIME_ORDER = [f"runtime.{name}" for name in ("spec", "topology", "pack", "select", "plan", "model")]
 
 
@@ -71,7 +73,7 @@ def _targets(node: ast.AST, package: list[str], modules: set[str]) -> Iterator[s
             parts = package[: len(package) - node.level + 1] if node.level else []
             base = ".".join([*parts, *([node.module] if node.module else [])])
             for alias in node.names:
-                yield name if (name := f"{base}.{alias.name}") in modules else base
+                yield name if (name := f"{base}.{alias.name}") in {*modules, "numba.cuda"} else base
         case ast.Call(func=ast.Attribute(attr="import_module") | ast.Name(id="import_module" | "__import__")):
             first = node.args[0] if node.args else None
             yield first.value if isinstance(first, ast.Constant) else "a computed name"
@@ -95,11 +97,24 @@ def cycles(root: Path) -> list[str]:
 
 
 def imports_in_functions(root: Path) -> list[str]:
-    """Imports inside a function, and computed ones, outside the gate."""
+    """Imports inside a function, and computed ones, outside the gates."""
     return [
         str(found)
         for found in imports(root)
-        if (found.in_function or found.target == "a computed name") and found.module not in (GATE, WORKER)
+        if (found.in_function or found.target == "a computed name")
+        and found.module not in (GATE, WORKER)
+        and not (found.module == GPU_GATE and _within(found.target, GPU_KERNELS))
+    ]
+
+
+def gpu_kernels_past_their_gate(root: Path) -> list[str]:
+    """Imports of numba.cuda by anything but GPU kernels, and of these by anything but their gate, inside a function."""
+    return [
+        str(found)
+        for found in imports(root)
+        if (_within(found.target, "numba.cuda") or _within(found.target, GPU_KERNELS))
+        and not _within(found.module, GPU_KERNELS)
+        and not (found.module == GPU_GATE and found.in_function and _within(found.target, GPU_KERNELS))
     ]
 
 
@@ -128,9 +143,9 @@ def allowed_of_lhc_ref(module: str) -> set[str]:
         return FOR_CHECKING_COMMANDS
     if module == "runtime.cli" or _within(module, "runtime.commands"):
         return FOR_COMMANDS
-    if _within(module, "runtime.kernels"):
+    if _within(module, "runtime.kernels") or _within(module, GPU_KERNELS):
         return set()
-    if _within(module, "runtime.onnx"):
+    if _within(module, "runtime.onnx") or module == GPU_GATE:
         return FOR_IMPORTER
     return FOR_CORE
 
@@ -156,7 +171,7 @@ def lhc_reaching_for_related(root: Path) -> list[str]:
 
 
 def runtime_upwards(root: Path) -> list[str]:
-    """Imports by a kernel of anything but kernels, by the core of a command, and against spec, topology, ... model."""
+    """Imports by a kernel of anything but kernels, by the core of a command or the GPU, and against spec, ... model."""
     return [str(found) for found in imports(root) if _upwards(found.module, found.target)]
 
 
@@ -165,6 +180,10 @@ def _upwards(module: str, target: str) -> bool:
         return False
     if _within(module, "runtime.kernels"):
         return not _within(target, "runtime.kernels")
+    if _within(module, GPU_KERNELS):
+        return not _within(target, GPU_KERNELS) and target not in FOR_GPU_KERNELS
+    if module in RUNTIME_ORDER and _within(target, GPU):
+        return True
     if module in RUNTIME_ORDER and target in RUNTIME_ORDER:
         return RUNTIME_ORDER.index(target) > RUNTIME_ORDER.index(module)
     above = ("runtime.cli", "runtime.commands", MEASURING)
@@ -182,6 +201,7 @@ def oracle_imports(root: Path) -> list[str]:
 CHECKS = (
     cycles,
     imports_in_functions,
+    gpu_kernels_past_their_gate,
     optional_packages,
     out_of_the_house,
     runtime_reaching_into_lhc_ref,

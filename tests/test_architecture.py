@@ -49,7 +49,8 @@ def test_import_is_light(package: str) -> None:
 
 
 def test_import_of_every_module_is_light() -> None:
-    modules = architecture.module_files(ROOT)
+    """But for the GPU's kernels, which need numba.cuda at their top and are imported by their gate alone."""
+    modules = [name for name in architecture.module_files(ROOT) if not name.startswith(architecture.GPU_KERNELS)]
     compiled, loaded = after("import " + ", ".join(modules))
     assert compiled == 0
     assert set(modules) <= loaded

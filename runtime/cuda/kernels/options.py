@@ -1,0 +1,22 @@
+"""The one place where compiler options of GPU kernels are set.
+
+No fast-math flag is: NVVM fuses a product and a sum into one multiply-add by itself, and NaN, infinity and denormal
+numbers behave as IEEE says.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from numba import cuda
+
+OPTIONS: dict[str, Any] = {}
+
+
+def kernel(function: Callable) -> Any:
+    """A kernel that is launched."""
+    return cuda.jit(**OPTIONS)(function)
+
+
+def device(function: Callable) -> Any:
+    """A function that kernels call."""
+    return cuda.jit(device=True, **OPTIONS)(function)

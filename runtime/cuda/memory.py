@@ -1,0 +1,90 @@
+"""A device's memory for one model: weights sent once, and an arena for each stream, grown as batches ask and kept."""
+
+from typing import Any
+
+import numpy as np
+
+from lhc_ref.modelfile import InputError
+from runtime.cuda.gate import cuda
+from runtime.cuda.plan import GpuPlan
+
+Arrays = dict[str, Any]
+MAX_BATCHES = 64  # batch sizes whose steps are kept
+
+
+def is_device_array(array: Any) -> bool:
+    """Whether an array lies on a GPU, whoever's it is."""
+    return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+
+def as_device_array(what: str, array: Any, device: int) -> Any:
+    """numba's view of an array on a GPU, without a copy: numba's own, or any with `__cuda_array_interface__`."""
+    if hasattr(array, "__dlpack_device__"):  # the interface itself does not tell the device
+        kind, number = (int(part) for part in array.__dlpack_device__())
+        if kind == 2 and number != device:  # 2: DLPack's name of CUDA
+            raise InputError(f"{what}: expected an array on cuda:{device}, got one on cuda:{number}. Copy it there.")
+    view = array if hasattr(array, "__cuda_ndarray__") else cuda().as_cuda_array(array)
+    if not view.is_c_contiguous():
+        raise InputError(f"{what}: expected a contiguous array, got strides {view.strides}. Make a contiguous copy.")
+    return view
+
+
+class Loaded:
+    """A plan on a device."""
+
+    def __init__(self, plan: GpuPlan) -> None:
+        self.plan = plan
+        module = cuda()
+        self.weights, self.vectors, self.index = (
+            module.to_device(array) for array in (plan.weights, plan.vectors, plan.index)
+        )
+        self._steps: dict[int, Any] = {}
+
+    def steps(self, batch: int) -> Any:
+        """The steps for a batch size, on the device."""
+        if batch not in self._steps:
+            if len(self._steps) >= MAX_BATCHES:
+                self._steps.clear()
+            self._steps[batch] = cuda().to_device(self.plan.steps_for(batch))
+        return self._steps[batch]
+
+
+class Arena:
+    """The memory of runs on one stream: what passes between layers, and copies of host arrays."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[tuple[str, str], Any] = {}
+
+    def take(self, use: str, size: int, dtype: str) -> Any:
+        """dtype[size]; the memory that this use had before, if it is enough. Holds what the last run left."""
+        kept = self._buffers.get((use, dtype))
+        if kept is None or kept.size < size:
+            self._buffers.pop((use, dtype), None)  # freed before the larger one is allocated
+            kept = None
+            self._buffers[use, dtype] = kept = cuda().device_array(max(size, 1), np.dtype(dtype))
+        return kept[: max(size, 1)]
+
+    @property
+    def bytes(self) -> int:
+        """Device memory held."""
+        return sum(buffer.nbytes for buffer in self._buffers.values())
+
+
+def between(plan: GpuPlan, arena: Arena, batch: int) -> Arrays:
+    """Flat arrays of the values between layers, by name, in the arena."""
+    whole = arena.take("values", plan.arena_size * batch, plan.storage)
+    return {name: whole[at * batch : (at + size) * batch] for name, (at, size) in plan.places.items()}
+
+
+def as_stream(stream: Any) -> Any:
+    """A stream that numba launches on: 0 is the default one, and numbers are streams of other libraries."""
+    if stream is None or (isinstance(stream, int) and stream == 0):
+        return 0
+    return cuda().external_stream(stream) if isinstance(stream, int) else stream
+
+
+def stream_key(stream: Any) -> Any:
+    """What all objects that stand for one stream have in common."""
+    handle = getattr(stream, "handle", stream)
+    handle = getattr(handle, "value", handle)
+    return int(handle or 0) if hasattr(handle, "__int__") or not handle else handle

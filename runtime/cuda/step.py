@@ -1,0 +1,26 @@
+"""What a kernel is told: one record per step of a plan, and the arguments that all kernels take."""
+
+import numpy as np
+
+from runtime.kernels.step import Function
+
+ADD, SAME = len(Function), len(Function) + 1  # of a MAP step, beside those in `Function`
+
+INTEGERS = """
+images pixels size
+h w c oh ow out_c
+kh kw stride_y stride_x dilation_y dilation_x pad_top pad_left
+tiles rows_at starts_at weights_at bias_at
+has_other one_pixel function
+pixels_at channels_at channels_step first_channel channels
+""".split()
+FLOATS = "low high alpha beta".split()
+
+# Aligned: of packed records numba would load every number byte by byte.
+STEP = np.dtype([(name, np.int32) for name in INTEGERS] + [(name, np.float32) for name in FLOATS], align=True)
+"""`images`, `pixels` (images * oh * ow) and `size` (numbers to compute) are of one batch size. Fields ending in `_at`
+are places in the index (rows, starts, pixels, channels), in the weights (weights) or in the vectors (bias).
+
+Every kernel takes (steps, number, x, other, weights, vectors, index, out): `other` is a second tensor, or x again.
+Tensors are flat arrays in NHWC order, float32 or float16; sums are float32. All indices are below 2**31.
+"""

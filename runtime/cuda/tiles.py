@@ -1,0 +1,58 @@
+"""Tiles of the GPU's convolution: frozen values, among which selection, or a trial on a real device, chooses."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A thread block's part of a convolution: `pixels` x `outputs` numbers, of which a thread has some in registers.
+
+    Parameters
+    ----------
+    pixels, outputs : of a block
+    thread_pixels, thread_outputs : of a thread; its pixels lie apart, so that the lanes of a warp read pixels side by
+        side from shared memory, and its outputs together
+    depth : rows, that is kept (tap, input channel) pairs, staged in shared memory at a time
+    """
+
+    pixels: int
+    outputs: int
+    thread_pixels: int
+    thread_outputs: int
+    depth: int = 16
+
+    def __post_init__(self) -> None:
+        whole = self.pixels % self.thread_pixels == 0 and self.outputs % self.thread_outputs == 0
+        if not whole:
+            raise ValueError(f"tile: expected a block that its threads' parts cover, got {self}. Choose multiples.")
+        if self.threads % self.depth or self.pixels * self.depth % self.threads or self.depth % self.thread_outputs:
+            raise ValueError(f"tile: expected threads that stage rows in equal parts, got {self}. Choose multiples.")
+        if self.shared_bytes > 48 * 1024 or self.threads > 1024:  # what a kernel may have without being asked for
+            raise ValueError(f"tile: expected at most 48 KiB and 1024 threads, got {self}. Make it smaller.")
+
+    @property
+    def name(self) -> str:
+        """Pixels x outputs."""
+        return f"{self.pixels}x{self.outputs}"
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.pixels // self.thread_pixels * (self.outputs // self.thread_outputs)
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: activations, weights, and where each pixel's window begins."""
+        return 4 * (self.depth * (self.pixels + 1) + self.depth * self.outputs + 3 * self.pixels)
+
+
+# 16 outputs: a group of the paper's masks shares its rows, so none is computed for an output that lacks it.
+# 64: fewer activations read for each product, where all outputs keep all rows. 8: for masks without structure.
+TILES = (
+    Tile(128, 64, 8, 8),
+    Tile(32, 64, 2, 8),
+    Tile(512, 16, 8, 8),
+    Tile(128, 16, 4, 8),
+    Tile(32, 16, 1, 8),
+    Tile(512, 8, 8, 8),
+)

@@ -1,0 +1,76 @@
+"""Loads models from files."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from lhc_ref import modelfile
+from lhc_ref.modelfile import InputError, ModelSpec
+from runtime.cuda.gate import require_device
+from runtime.cuda.model import GpuModel
+from runtime.model import Model, Source, Views, views_of
+from runtime.onnx import importer, is_onnx
+from runtime.views import View
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    layout: str | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    constants: Mapping[str, np.ndarray] | None = None,
+    device: str = "cpu",
+    storage: str = "float32",
+) -> Model:
+    """Load a model file or an ONNX file.
+
+    Parameters
+    ----------
+    path : a file written by `lhc-ref export` or `lhc_ref.modelfile.save`; or one that ends in `.onnx`, for which the
+        extra `onnx` must be installed
+    layout : how arrays lie: "NHWC", or "NCHW", which for ONNX files is ONNX's own shape of each input and output. None
+        is "NCHW" for ONNX files and "NHWC" for model files
+    shapes : ONNX files: ONNX's shape without the batch, of inputs whose sizes are symbolic, by name
+    constants : ONNX files: arrays for inputs that shall be constants, by name
+    device : "cpu"; or an NVIDIA GPU, "cuda" or "cuda:1", for which see `docs/gpu.md`
+    storage : how a GPU stores weights and what passes between layers: "float32", or "float16", with sums in float32
+
+    Returns
+    -------
+    Model
+        Planned at the first run or `explain` of a batch size; a `GpuModel` for a GPU.
+
+    Raises
+    ------
+    ModelFileError
+        The file cannot be read, or what is in it isn't a valid model, or cannot be run: then each node that cannot is
+        named with the reason.
+    InputError
+        Another layout, device or storage; a GPU where there is none; shapes or constants for a model file.
+    """
+    if storage not in ("float32", "float16") or (device == "cpu" and storage != "float32"):
+        allowed = "'float32'" if device == "cpu" else "'float32' or 'float16'"
+        raise InputError(f"storage: expected {allowed} on {device}, got {storage!r}. Leave it out for 'float32'.")
+    return open_source(Source(str(Path(path).absolute()), open_source, layout, shapes, constants, device, storage))
+
+
+def open_source(source: Source) -> Model:
+    """Load what a source names; also how a model comes out of a pickle."""
+    if source.device != "cpu":
+        require_device(source.device)
+    spec, views = _read(source)
+    return Model(spec, source, views) if source.device == "cpu" else GpuModel(spec, source, views)
+
+
+def _read(source: Source) -> tuple[ModelSpec, Views | None]:
+    if source.layout not in (None, "NHWC", "NCHW"):
+        raise InputError(f"layout: expected 'NHWC' or 'NCHW', got {source.layout!r}. Leave it out for the file's own.")
+    if is_onnx(source.path):
+        found = importer.load(source.path, shapes=source.shapes, constants=source.constants)
+        return found.spec, None if source.layout == "NHWC" else (found.inputs, found.outputs)
+    if source.shapes or source.constants:
+        raise InputError("shapes, constants: expected an ONNX file with them, got a model file. Leave them out.")
+    spec = modelfile.load(source.path)
+    return spec, views_of(spec, View.nchw) if source.layout == "NCHW" else None

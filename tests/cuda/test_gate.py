@@ -1,0 +1,109 @@
+"""What `device="cuda"` says where there is no GPU, and that the CPU does not notice."""
+
+import pickle
+
+import numpy as np
+import pytest
+from numba import cuda
+
+import runtime
+from lhc_ref.modelfile import InputError, LhcError, save
+from runtime.cuda import gate
+from runtime.cuda.gate import DeviceError
+from runtime.cuda.model import GpuModel
+from tests.cuda.gpus import AVAILABLE, launching
+from tests.runtime.nets import classifier, definition, images
+
+without_gpu = pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")
+
+
+@pytest.fixture
+def path(tmp_path):
+    save(tmp_path / "net.lhc", classifier())
+    return tmp_path / "net.lhc"
+
+
+@without_gpu
+def test_no_gpu_is_told_with_what_to_install(path):
+    with pytest.raises(
+        InputError, match=r"device 'cuda': expected an NVIDIA GPU with its driver, got none: CUDA driver"
+    ) as e:
+        runtime.load(path, device="cuda")
+    assert "pip install 'lhc[cuda]'" in str(e.value)
+    assert "device='cpu'" in str(e.value)
+    assert runtime.load(path).run(images(1)).shape == (1, 5)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", 0, None])
+def test_other_devices_are_refused(path, device):
+    with pytest.raises(InputError, match=r"device: expected 'cpu', 'cuda' or 'cuda:N', got"):
+        runtime.load(path, device=device)
+
+
+def test_storage_is_the_gpus_alone(path):
+    with pytest.raises(InputError, match="storage: expected 'float32' on cpu, got 'float16'"):
+        runtime.load(path, storage="float16")
+    with pytest.raises(InputError, match="storage: expected 'float32' or 'float16' on cuda, got 'int8'"):
+        runtime.load(path, device="cuda", storage="int8")
+
+
+@launching
+def test_a_number_without_a_device_is_refused(path):
+    with pytest.raises(InputError, match=r"device 'cuda:99': expected a number below \d+, got 99"):
+        runtime.load(path, device="cuda:99")
+
+
+@launching
+def test_a_loaded_model_runs_and_comes_out_of_a_pickle(path):
+    model = runtime.load(path, device="cuda", storage="float16")
+    again = pickle.loads(pickle.dumps(model))
+    assert isinstance(again, GpuModel)
+    assert (again.device, again.storage, again.path) == ("cuda", "float16", path)
+    assert isinstance(model.as_stored(), GpuModel)
+    x = images(1)
+    np.testing.assert_allclose(runtime.load(path).run(x), definition(classifier(), {"x": x})["scores"])
+
+
+class CudaAPIError(Exception):
+    """As numba's driver raises it."""
+
+    def __init__(self, code, text):
+        super().__init__(f"[{code}] {text}")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "match"),
+    [
+        (
+            CudaAPIError(2, "Call to cuMemAlloc results in CUDA_ERROR_OUT_OF_MEMORY"),
+            "enough memory on the GPU, got '.2",
+        ),
+        (
+            CudaAPIError(700, "Call to cuMemcpy results in ILLEGAL_ADDRESS"),
+            "a working GPU, got '.700. .*start a new process",
+        ),
+    ],
+)
+def test_failures_of_the_driver_are_told(error, match):
+    with pytest.raises(DeviceError, match=match), gate.failures("run"):
+        raise error
+
+
+def test_other_failures_pass():
+    for error in (InputError("mine"), ZeroDivisionError()):
+        with pytest.raises(type(error)), gate.failures("run"):
+            raise error
+    assert issubclass(DeviceError, LhcError)
+
+
+@launching
+@pytest.mark.parametrize("code", [2, 700])
+def test_a_model_is_usable_after_a_failure(code, monkeypatch):
+    model = GpuModel(classifier())
+    with monkeypatch.context() as broken:
+        broken.setattr(cuda, "to_device", lambda *_: (_ for _ in ()).throw(CudaAPIError(code, "failed")))
+        with pytest.raises(DeviceError):
+            model.run(images(1))
+    assert not model._loaded
+    model.run(images(1)[:0])

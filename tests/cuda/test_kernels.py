@@ -1,0 +1,181 @@
+"""Every GPU kernel against the definition, at small odd sizes, in poisoned memory, in two orders of its threads."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lhc_ref.evaluate import evaluate_with_bounds
+from lhc_ref.modelfile import OPS, MaskedKernel, validate
+from runtime.cuda.plan import FAMILIES, build
+from runtime.cuda.registry import ENTRIES as REGISTERED
+from runtime.cuda.registry import Kernel
+from runtime.cuda.tiles import TILES
+from tests import oracle
+from tests.cuda.gpus import ORDERS, SIMULATED, TINY, GuardedGpuModel, launching, tiles_to_try
+from tests.model_strategies import ROUNDING, model_inputs, models
+from tests.modelfile_bytes import golden_spec, golden_spec_1_1
+from tests.runtime.kernel_cases import LayerCase
+from tests.runtime.nets import conv_spec, definition, net
+from tests.runtime.test_kernels import CORNERS
+from tests.strategies import ConvCase, numbers
+from tests.tolerances import assert_exact, assert_identical, assert_within, sum_bound, unit_roundoff
+
+few = settings(max_examples=4 if SIMULATED else 40)
+in_every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
+
+
+def layer(size_hw=(3, 5), kernel_hw=(3, 3), stride=(1, 1), padding="same", dilation=(1, 1), groups=1, **fused):
+    """A small convolution with everything that can be fused into it."""
+    conv = ConvCase(2, size_hw, kernel_hw, 3 * groups, 5 * groups, stride, padding, dilation, groups, 7)
+    plain = {"group_in": 1, "group_out": 1, "empty_outputs": 0, "bias": True, "residual": False, "relu": False}
+    return LayerCase(conv, **{"density": 0.5, **plain, **fused})
+
+
+def solve(problem, tile, order=ORDERS["ordered"], storage="float32"):
+    """Run a problem and compare with the definition."""
+    model = GuardedGpuModel(problem.spec, tile, storage=storage)
+    got = model.run(problem.inputs, order)
+    want = definition(problem.spec, problem.inputs)["y"]
+    if problem.bound is None:
+        assert_exact(got, want, np.float32)
+    else:
+        assert_within(got, want, problem.bound, np.float32)
+    return got
+
+
+@launching
+@tiles_to_try
+@pytest.mark.parametrize("corner", CORNERS)
+def test_corner(tile, corner):
+    solve(layer(**CORNERS[corner]).problem(exact=True), tile)
+
+
+@launching
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_every_registered_tile(tile, storage):
+    """More pixels than one block of the small tiles, more rows than one chunk, a last chunk and tile cut short."""
+    case = layer((5, 7), groups=1, residual=True, relu=True)
+    solve(replace(case, conv=replace(case.conv, c_in=5, c_out=9, n=1)).problem(exact=True), tile, storage=storage)
+
+
+@launching
+@in_every_order
+@tiles_to_try
+def test_several_blocks_and_chunks_in_every_order(tile, order):
+    case = layer((4, 5), groups=2, residual=True)
+    solve(case.problem(exact=True), tile, order)
+
+
+@launching
+@tiles_to_try
+@pytest.mark.parametrize("groups", [1, 3])
+def test_within_the_rounding_bound_on_real_numbers(tile, groups):
+    solve(layer(groups=groups, residual=True, relu=True).problem(exact=False), tile)
+
+
+@launching
+@pytest.mark.parametrize("density", [None, 0.4])
+@in_every_order
+def test_depthwise(density, order):
+    case = layer((4, 3), groups=4, density=density, residual=True, relu=True)
+    solve(replace(case, conv=replace(case.conv, c_in=4, c_out=4)).problem(exact=True), TINY[0], order)
+
+
+@launching
+def test_no_bit_depends_on_the_tile():
+    problem = layer(residual=True).problem(exact=False)
+    results = [solve(problem, tile) for tile in TINY]
+    for other in results[1:]:
+        assert_identical(other, results[0])
+
+
+@launching
+@pytest.mark.parametrize("op", sorted(OPS))
+def test_each_operator_within_its_bound(op):
+    @few
+    @given(spec=models(max_nodes=1, ops={op}, max_channels=5), batch=st.integers(1, 3), seed=st.integers(0, 99))
+    def check(spec, batch, seed):
+        inputs = model_inputs(spec, batch, seed)
+        y = GuardedGpuModel(spec).run(inputs, ORDERS["reversed"])
+        got = y if isinstance(y, dict) else {spec.outputs[0]: y}
+        for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
+            assert_within(got[name], value, bound, np.float32)
+
+    check()
+
+
+@launching
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+@few
+@given(
+    spec=models(exact=True, ops=OPS.keys() - ROUNDING, max_channels=5), batch=st.integers(1, 3), seed=st.integers(0, 9)
+)
+def test_whole_numbers_come_out_exactly(storage, spec, batch, seed):
+    inputs = model_inputs(spec, batch, seed, exact=True)
+    values = definition(spec, inputs)
+    y = GuardedGpuModel(spec, storage=storage).run(inputs)
+    got = y if isinstance(y, dict) else {spec.outputs[0]: y}
+    if max(np.abs(value).max() for value in values.values()) < (2**11 if storage == "float16" else 2**20):
+        for name in spec.outputs:
+            assert_exact(got[name], values[name], np.float32)
+
+
+@launching
+@in_every_order
+@pytest.mark.parametrize("make", [golden_spec, golden_spec_1_1])
+def test_the_golden_graphs(make, order):
+    spec = validate(make())
+    inputs = model_inputs(spec, 2, 0)
+    y = GuardedGpuModel(spec, TINY[1]).run(inputs, order)
+    got = y if isinstance(y, dict) else {spec.outputs[0]: y}
+    for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
+        assert_within(got[name], value, bound, np.float32)
+
+
+@launching
+def test_half_precision_rounds_what_is_stored_and_nothing_else():
+    """Against the exact result for rounded numbers: float32's bound, and one rounding of the output."""
+    kernel, x, bias = (numbers(3, name, shape, exact=False) for name, shape in HALF_SHAPES.items())
+    kernel_16, x_16 = kernel.astype(np.float16), x.astype(np.float16)
+    spec = conv_spec(kernel, x.shape[1:], bias, padding="same")
+    got = GuardedGpuModel(spec, storage="float16").run(x)
+    want = oracle.conv2d(x_16, kernel_16, bias, padding="same")
+    magnitude = oracle.conv2d(np.abs(x_16), np.abs(kernel_16), np.abs(bias), padding="same")
+    inner = sum_bound(magnitude, kernel[..., 0].size + 2, np.float32)
+    smallest = float(np.finfo(np.float16).smallest_subnormal)
+    assert_within(got, want, inner + unit_roundoff(np.float16) * (np.abs(want) + inner) + smallest, np.float32)
+
+
+HALF_SHAPES = {"kernel": (3, 3, 4, 5), "x": (1, 4, 3, 4), "bias": (5,)}
+
+
+@launching
+def test_missing_weights_keep_nan_and_infinity_out():
+    """Of two input channels each is read by one output, which a tile of one output makes."""
+    kernel = np.array([[[[1, 0], [0, 2]]]], np.float32)
+    spec = conv_spec(MaskedKernel.from_dense(kernel, kernel != 0, 1, 1), (1, 3, 2))
+    x = np.array([[[[1, np.nan], [np.inf, 2], [3, 4]]]], np.float32)
+    y = GuardedGpuModel(spec, TINY[2]).run(x)
+    assert_identical(y, np.array([[[[1, np.nan], [np.inf, 4], [3, 8]]]], np.float32))
+
+
+@launching
+@pytest.mark.parametrize("op", ["max_pool", "relu"])
+def test_nan_stays(op):
+    attrs = {"size": (1, 2), "stride": (1, 1)} if op == "max_pool" else {}
+    spec = net({"x": (1, 4, 1)}, ["y"], (op, "y", ["x"], attrs))
+    x = np.array([np.nan, 1, 2, np.nan], np.float32).reshape(1, 1, 4, 1)
+    want = [np.nan, 2, np.nan] if op == "max_pool" else [np.nan, 1, 2, np.nan]
+    assert_identical(GuardedGpuModel(spec).run(x).ravel(), np.array(want, np.float32))
+
+
+def test_every_kernel_is_registered_once_and_reached():
+    names = [entry.name("float32") for entry in REGISTERED]
+    assert len(set(names)) == len(names)
+    assert {entry.kernel for entry in REGISTERED} == set(Kernel)
+    used = {launch.entry.kernel for make in (golden_spec, golden_spec_1_1) for launch in build(make(), 2).launches}
+    assert used | set(FAMILIES.values()) | {Kernel.DEPTHWISE} == set(Kernel)
