@@ -16,6 +16,7 @@ class View:
     value : name of the model's input or output
     shape : the user's, without the batch
     split, axes, inner : the steps from the user's array to the model's, each without the batch
+    batched : whether the user's array has a batch before `shape`; else it is one example
     """
 
     value: str
@@ -23,6 +24,7 @@ class View:
     split: Shape
     axes: Shape
     inner: Shape
+    batched: bool = True
 
     @classmethod
     def same(cls, value: str, shape: Shape) -> "View":

@@ -1,19 +1,20 @@
 """Collects the nodes of a model while ONNX's operators are walked one by one."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 import numpy as np
 
-from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelFileError, ModelSpec, Node
+from lhc_ref.modelfile import OPS, InputSpec, ModelFileError, ModelSpec, Node
 from runtime.onnx.fold import Constant
 from runtime.onnx.graph import Op, Unsupported
-from runtime.onnx.values import NO_PADS, Order, Shape, Value, view
+from runtime.onnx.masks import with_mask
+from runtime.onnx.values import BATCH, Axes, Groups, Shape, Value, batch_axis, make, view
 from runtime.views import View
 
-LARGEST_GROUP = 2**16  # that a mask of the model file may have
+Seen = tuple[Sequence[int], Axes]
 LONGEST_NAME = 240  # of the 256 that the model file allows: the rest is for what we append
 
 
@@ -30,10 +31,14 @@ class Draft:
 
 
 class Builder:
-    """Nodes and values so far. `readers` counts how often each ONNX name is read, outputs of the graph included."""
+    """Nodes and values so far.
 
-    def __init__(self, readers: Mapping[str, int], batch: tuple[int, int]) -> None:
-        self.readers, self.batch = readers, batch
+    `readers` counts how often each ONNX name is read, outputs of the graph included. `batch`: two sizes of the first
+    axis of every input, equal where it is fixed; None where no axis is a batch and a whole array is one example.
+    """
+
+    def __init__(self, readers: Mapping[str, int], batch: tuple[int, int] | None) -> None:
+        self.readers, self.batched, self.batch = readers, batch is not None, batch or (1, 1)
         self.drafts: list[Draft] = []
         self.inputs: dict[str, Value] = {}
         self.values: dict[str, Value | Constant] = {}
@@ -44,41 +49,56 @@ class Builder:
     # --- Values ---------------------------------------------------------------------------------------------------
 
     def add_input(self, name: str, dims: Shape) -> InputSpec:
-        """A graph input of ONNX's shape `dims`, batch included."""
-        axes = {2: "nf", 3: "ncw", 4: "nchw"}.get(len(dims))
-        if axes is None or min(dims[1:]) < 1:
-            raise Unsupported(f"shape {list(dims)}, where (n, features), (n, c, w) or (n, c, h, w) is needed")
-        sizes = dict(zip(axes, dims, strict=True))
-        shape = (sizes["f"],) if axes == "nf" else (sizes.get("h", 1), sizes["w"], sizes["c"])
+        """A graph input of ONNX's shape `dims`: an image (n, c, h, w), a row (n, c, w), or else features."""
+        if min(dims, default=1) < 1:
+            raise Unsupported(f"shape {list(dims)}: no numbers at all")
+        first: Shape = (BATCH,) if self.batched else ()
+        rest = dims[int(self.batched) :]
+        shape: Shape
+        axes: Axes
+        if len(dims) == 4 and (self.batched or dims[0] == 1):
+            shape, axes = (dims[2], dims[3], dims[1]), (first, (2,), (0,), (1,))
+            split = shape
+        elif len(dims) == 3 and (self.batched or dims[0] == 1):
+            shape, axes = (1, dims[2], dims[1]), (first, (2,), (1,))
+            split = shape
+        else:
+            parts = tuple((part,) for part in range(len(rest)))
+            shape, split, axes = (prod(rest),), rest, (first, *parts) if self.batched else parts
         inner = self._unused(name)
         self._shapes[inner] = shape
-        self.values[name] = self.inputs[name] = Value(inner, shape, axes, sole=self.readers.get(name, 0) == 1)
+        self.values[name] = self.inputs[name] = make(inner, shape, split, axes, self.readers.get(name, 0) == 1)
         return InputSpec(inner, shape)
 
     def take(self, name: str) -> Value | Constant | None:
         """What an operator's input stands for; None where it is left out."""
         return self.values[name] if name else None
 
-    def alias(self, op: Op, value: Value, **changes: Any) -> None:
-        """The operator's output is `value`, seen differently."""
-        name = op.outputs[0]
-        self.values[name] = replace(value, sole=value.sole and self.readers.get(name, 0) == 1, **changes)
+    def dims(self, value: Value) -> Shape:
+        """ONNX's shape of a value."""
+        return value.dims(self.batch[0])
+
+    def alias(self, op: Op, value: Value) -> None:
+        """The operator's output is `value`, maybe seen differently."""
+        name, made = op.outputs[0], self._made.get(value.name)
+        if made is not None and made is self.drafts[-1] and made.name == f"{op.name}/{made.op}":
+            made.name = op.name
+        self.values[name] = replace(value, sole=value.sole and self.readers.get(name, 0) == 1)
 
     def emit(
         self,
         op: Op,
         kind: str,
-        inputs: list[Value],
+        inputs: Sequence[Value],
         attrs: Mapping[str, Any] | None = None,
         tensors: dict[str, np.ndarray] | None = None,
         *,
-        axes: str | None = None,
-        order: Order | None = None,
+        seen: Seen | Callable[[Shape], Seen] | None = None,
         last: bool = True,
     ) -> Value:
         """Add a node; gives its value, which is the operator's output where it is the `last` node that it makes.
 
-        `axes` is how the output stands in ONNX, as the first input does if left out.
+        `seen` is the output's `split` and `axes`, or makes them of its shape; those of the first input if left out.
         """
         schema = OPS[kind]
         attrs = {key: (attrs or {}).get(key, entry.default) for key, entry in schema.attrs.items()}
@@ -95,17 +115,11 @@ class Builder:
             raise Unsupported(str(error)) from None
         self.drafts.append(draft)
         self._made[output], self._shapes[output] = draft, shape
-        sole = not last or self.readers.get(op.outputs[0], 0) == 1
-        value = Value(output, shape, inputs[0].axes if axes is None else axes, order, sole=sole)
+        split, axes = (inputs[0].split, inputs[0].axes) if seen is None else seen(shape) if callable(seen) else seen
+        value = make(output, shape, split, axes, not last or self.readers.get(op.outputs[0], 0) == 1)
         if last:
             self.values[op.outputs[0]] = value
         return value
-
-    def identity(self, op: Op, value: Value) -> Value:
-        """A copy of a value under a name of its own."""
-        if len(value.shape) == 1:
-            return self.emit(op, "flatten", [value], order=value.order)
-        return self.emit(op, "max_pool", [value], {"size": (1, 1), "stride": (1, 1)})
 
     def _unused(self, name: str) -> str:
         """A name for a value that the model file allows and no other has: ONNX's own where possible."""
@@ -119,109 +133,124 @@ class Builder:
 
     # --- What operators have in common ----------------------------------------------------------------------------
 
-    def plain(self, op: Op, value: Value) -> Value:
-        """The value with its zeros around it, if any are pending."""
-        if value.pads == NO_PADS:
+    def form(self, op: Op, value: Value, groups: Groups) -> Value:
+        """The value with the model's axes made of ONNX's by `groups`; the numbers are moved if they lie otherwise.
+
+        `groups` has 1 or 3 entries, and in them every axis of ONNX's but the batch and axes of size 1.
+        """
+        dims = self.dims(value)
+        parts = [part for group in groups for axis in group for part in value.axes[axis]]
+        if sorted(parts) != list(range(len(value.split))):
+            raise Unsupported("the batch axis, where another is needed")
+        shape = tuple(prod(dims[axis] for axis in group) for group in groups)
+        if parts == sorted(parts):
+            return self.reshape(op, value, shape)
+        attrs = {"split": value.split, "order": parts, "shape": shape}
+        place = {part: i for i, part in enumerate(parts)} | {BATCH: BATCH}
+        axes = tuple(tuple(place[part] for part in axis) for axis in value.axes)
+        return self.emit(op, "rearrange", [value], attrs, seen=([value.split[p] for p in parts], axes), last=False)
+
+    def reshape(self, op: Op, value: Value, shape: Shape) -> Value:
+        """The same numbers in the same order, as another shape of the model's."""
+        if shape == value.shape:
             return value
-        top, left, bottom, right = value.pads
-        return self.emit(op, "pad", [value], {"padding": ((top, bottom), (left, right))}, last=False)
+        if len(shape) == 1:
+            return self.emit(op, "flatten", [value], last=False)
+        attrs = {"split": value.shape, "order": tuple(range(len(value.shape))), "shape": shape}
+        return self.emit(op, "rearrange", [value], attrs, last=False)
 
     def image(self, op: Op, value: Value) -> Value:
-        """The value as an image as ONNX has it, (n, c, h, w) or (n, c, w); its axes are rearranged if they stand
-        otherwise.
-        """
-        axes = value.labelled()
-        if axes in ("nchw", "ncw"):
-            return replace(value, axes=axes)
-        return self.spread(op, self.flat(op, value), value.image_dims)
+        """The value as an image that ONNX has as (n, c, h, w), or a row (n, c, w)."""
+        if len(value.axes) not in (3, 4):
+            raise Unsupported(f"an input of {len(value.axes)} axes, where (n, c, h, w) or (n, c, w) is needed")
+        if value.axes[0] not in ((BATCH,), ()):
+            raise Unsupported("several images along a first axis that is no batch of independent ones")
+        return self.form(op, value, self.usual(value))
 
-    def flat(self, op: Op, value: Value, last: bool = False) -> Value:
-        """The value as (n, features) in ONNX's order."""
-        value, dims = self.plain(op, value), value.image_dims
-        features, axes = (prod(dims),), value.axes[1:]
-        if value.order is not None:
-            back = tuple(int(axis) for axis in np.argsort(value.order.axes))
-            split = tuple(value.order.split[axis] for axis in value.order.axes)
-        elif len(value.shape) == 1:
-            return replace(value, axes="nf")
-        else:
-            split = value.shape
-            named = ["hwc".index(label) for label in axes if label != "1"]
-            back = (*named, *(axis for axis in range(3) if axis not in named))
-        if np.array_equal(Order(split, back).index(), np.arange(prod(dims))):
-            return self.emit(op, "flatten", [value], axes="nf", last=last)
-        attrs = {"split": split, "order": back, "shape": features}
-        return self.emit(op, "rearrange", [value], attrs, axes="nf", last=last)
+    def usual(self, value: Value, last: int = 1) -> Groups:
+        """How ONNX's axes become the model's where nothing better is known, `last` being the innermost."""
+        rest = [axis for axis in value.data_axes if axis != last]
+        if last == 1 and len(value.axes) in (3, 4) and value.axes[0] in ((BATCH,), ()):
+            return ((2,), (3,), (1,)) if len(value.axes) == 4 else ((), (2,), (1,))
+        if all(value.axes[axis] == () for axis in rest):
+            return (value.data_axes,)
+        return [axis for axis in rest if axis < last], [axis for axis in rest if axis > last], (last,)
 
-    def spread(self, op: Op, value: Value, dims: Shape, last: bool = False) -> Value:
-        """Features in ONNX's order as (n, *dims)."""
-        if len(dims) not in (1, 2, 3):
-            raise Unsupported(f"a value of sizes {list(dims)} beside the batch, where 1 to 3 axes are possible")
-        if len(dims) == 1:
-            return self.identity(op, value) if last else value
-        order, shape = ((1, 2, 0), (*dims[1:], dims[0])) if len(dims) == 3 else ((1, 0), (1, dims[1], dims[0]))
-        attrs, axes = {"split": dims, "order": order, "shape": shape}, "nchw" if len(dims) == 3 else "ncw"
-        return self.emit(op, "rearrange", [value], attrs, axes=axes, last=last)
+    def spread(self, op: Op, value: Value, dims: Shape) -> Value:
+        """The value with its axes of size 1 repeated to ONNX's shape `dims`."""
+        have = self.dims(value)
+        if any(a not in (1, b) for a, b in zip(have, dims, strict=True)):
+            raise Unsupported(f"sizes {list(have)}, which do not go with {list(dims)}")
+        axis = 0
+        while axis < len(dims):
+            stop = axis
+            while stop < len(dims) and value.axes[stop] == () and dims[stop] > 1:
+                stop += 1
+            if stop > axis:
+                before, after = (tuple(i for i in value.data_axes if test(i)) for test in (axis.__gt__, stop.__le__))
+                times = prod(dims[axis:stop])
+                value = self.form(op, value, (before, tuple(range(axis, stop)), after))
+                value = self._repeat(op, value, (before, tuple(range(axis, stop)), after), dims, times)
+            axis = stop + 1
+        return value
 
-    def innermost(self, op: Op, value: Value, axis: int) -> Value:
-        """The value with one of ONNX's axes as the model's channels, or features."""
-        if axis % len(value.axes) == 0:
-            raise Unsupported("the batch axis, where another is needed")
-        value = self.plain(op, value)
-        if value.axes[axis] in ("c", "f") and value.order is None:
-            return value
-        if len(value.axes) == 2:
-            return self.flat(op, value)
-        value = self.image(op, value)
-        if value.axes[axis] == "c":
-            return value
-        inner = value.axes[axis]
-        rest = [label for label in "chw" if label != inner]
-        order = tuple("hwc".index(label) for label in (*rest, inner))
-        attrs = {"split": value.shape, "order": order, "shape": tuple(value.shape[axis] for axis in order)}
-        names = dict(zip((*rest, inner), "hwc", strict=True))
-        axes = "n" + "".join(names[label] for label in value.axes[1:])
-        return self.emit(op, "rearrange", [value], attrs, axes=axes, last=False)
-
-    def features(self, op: Op, value: Value) -> Value:
-        """The value as (n, features); an image of which one axis is left becomes features."""
-        value = self.plain(op, value)
-        if len(value.axes) != 2 or value.axes[0] != "n":
-            raise Unsupported(f"an input whose axes are {value.axes!r}, where (n, features) is needed")
-        if len(value.shape) == 1:
-            return replace(value, axes="nf")
-        return self.emit(op, "flatten", [value], axes="nf", last=False)
-
-    def channels(self, value: Value, constant: np.ndarray) -> np.ndarray | None:
-        """f64[channels or features] of the model's value, from a constant that ONNX broadcasts to it; else None."""
-        dims = value.dims(1)
-        if constant.ndim > len(dims):
-            return None
-        shape = (1,) * (len(dims) - constant.ndim) + constant.shape
-        label = "f" if len(value.shape) == 1 else "c"
-        along = value.axes.find(label)
-        if any(size != 1 and i != along for i, size in enumerate(shape)) or (along < 0 and constant.size > 1):
-            return None
-        vector = constant.astype(np.float64).ravel()
-        if vector.size not in (1, value.shape[-1]):
-            return None
-        vector = np.broadcast_to(vector, value.shape[-1])
-        return vector if value.order is None else vector[value.order.index()]
+    def _repeat(self, op: Op, value: Value, groups: Groups, dims: Shape, times: int) -> Value:
+        """The middle one of the model's axes, of size 1, repeated."""
+        split = [self.dims(value)[axis] for axis in groups[0]] + [dims[axis] for axis in groups[1]]
+        split += [self.dims(value)[axis] for axis in groups[2]]
+        axes: list[Shape] = [()] * len(dims)
+        for part, axis in enumerate(axis for group in groups for axis in group):
+            axes[axis] = (part,)
+        at = batch_axis(value)
+        if at is not None:
+            axes[at] = (BATCH,)
+        return self.emit(op, "upsample", [value], {"factor": (1, times)}, seen=(split, tuple(axes)), last=False)
 
     def affine(self, op: Op, value: Value, scale: np.ndarray, shift: np.ndarray) -> None:
-        """`value * scale + shift` by channel: in the convolution or dense layer that made it, or as a node."""
-        value = self.plain(op, value)
+        """`value * scale + shift`, constants that ONNX broadcasts to the value: in the convolution or dense layer that
+        made it where they are numbers of its channels, else as a node.
+        """
+        value, (scales, shifts) = self.vectors(op, value, scale, shift)
         made = self._made.get(value.name)
         if made is not None and made.op in ("conv2d", "dense") and value.sole:
             kernel = made.tensors["kernel"]
             bias = made.tensors.get("bias", np.zeros(kernel.shape[-1], np.float32))
-            made.tensors["kernel"] = _f32(kernel * scale)
-            made.tensors["bias"] = _f32(bias * scale + shift)
+            made.tensors["kernel"] = _f32(kernel * scales)
+            made.tensors["bias"] = _f32(bias * scales + shifts)
             self.alias(op, value)
             return
-        size = value.shape[-1:]
-        tensors = {"scale": _f32(np.broadcast_to(scale, size)), "bias": _f32(np.broadcast_to(shift, size))}
-        self.emit(op, "scale", [value], tensors=tensors, order=value.order)
+        self.emit(op, "scale", [value], tensors={"scale": _f32(scales), "bias": _f32(shifts)})
+
+    def vectors(self, op: Op, value: Value, *constants: np.ndarray) -> tuple[Value, list[np.ndarray]]:
+        """Constants that ONNX broadcasts to a value, f64 one a channel each; where that cannot be, the value as
+        features, and one a feature each.
+        """
+        rank = max(len(value.axes), *(constant.ndim for constant in constants))
+        value = replace(value, axes=((),) * (rank - len(value.axes)) + value.axes)
+        shapes = [(1,) * (rank - constant.ndim) + constant.shape for constant in constants]
+        if any(shape[axis] != 1 for shape in shapes for axis, parts in enumerate(value.axes) if parts == (BATCH,)):
+            raise Unsupported("a constant with a number for each image of the batch")
+        value = self.spread(op, value, np.broadcast_shapes(self.dims(value), *shapes))
+        parts = [_as_parts(value, constant.reshape(shape)) for constant, shape in zip(constants, shapes, strict=True)]
+        vectors = [_by_channel(value, array) for array in parts]
+        if any(vector is None for vector in vectors):
+            value = self.reshape(op, value, (prod(value.shape),))
+            vectors = [_by_channel(value, array) for array in parts]
+        return value, [vector for vector in vectors if vector is not None]
+
+    def unpadded(self, value: Value) -> tuple[Value, tuple[tuple[int, int], tuple[int, int]]]:
+        """An image without the zeros that pads put around it, and how many these are."""
+        (top, bottom), (left, right) = (0, 0), (0, 0)
+        made = self._made.get(value.name)
+        while made is not None and made.op == "pad" and made.attrs["value"] == 0:
+            (t, b), (le, r) = made.attrs["padding"]
+            top, bottom, left, right = top + t, bottom + b, left + le, right + r
+            inner = made.inputs[0]
+            shape, made = self._shapes[inner], self._made.get(inner)
+            at = [value.axes[0], (2,), (0,), (1,)]
+            axes = at if len(value.axes) == 4 else [at[0], at[1], at[3]]
+            value = make(inner, shape, shape, axes, False)
+        return value, ((top, bottom), (left, right))
 
     # --- The end --------------------------------------------------------------------------------------------------
 
@@ -234,11 +263,15 @@ class Builder:
             if isinstance(value, Constant):
                 raise Unsupported(f"output {name!r} that is constant")
             end = Op("", f"output {name}", (), (name,), {}, 0)
-            value = self.plain(end, value)
+            if len(value.data_axes) == 1:
+                value = self.reshape(end, value, (prod(value.shape),))
             if value.name not in self._made or value.name in names.values():
-                value = self.identity(end, value)
+                value = self._copy(end, value)
             names[name] = value.name
-            views[name] = view(value)
+            try:
+                views[name] = view(value, self.batched)
+            except Unsupported as error:
+                raise Unsupported(f"output {name!r}: {error}") from None
         self._rename(names)
         spec_outputs = tuple(self._clean[name] for name in outputs)
         views = {name: replace(found, value=self._clean[name]) for name, found in views.items()}
@@ -246,6 +279,12 @@ class Builder:
         read = {name for node in nodes for name in node.inputs}
         spec_inputs = tuple(entry for entry in inputs if entry.name in read)
         return ModelSpec(spec_inputs, spec_outputs, nodes), views
+
+    def _copy(self, op: Op, value: Value) -> Value:
+        """A copy of a value under a name of its own."""
+        if len(value.shape) == 1:
+            return self.emit(op, "flatten", [value])
+        return self.emit(op, "max_pool", [value], {"size": (1, 1), "stride": (1, 1)})
 
     def _rename(self, names: Mapping[str, str]) -> None:
         """Give the values that are outputs the names that outputs have in ONNX."""
@@ -302,24 +341,25 @@ def _f32(values: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(values, np.float32)
 
 
-def group_size(mask: np.ndarray, axis: int) -> int:
-    """How many adjacent channels along an axis share their pattern throughout: the most for which it holds exactly.
-
-    Groups begin at its multiples and the last may be short, so a size fits where it divides each place at which
-    neighbours differ.
+def _as_parts(value: Value, constant: np.ndarray) -> np.ndarray:
+    """A constant of ONNX's rank with one axis for each part of the value, in the model's order; of size 1 where its
+    numbers are the same along it.
     """
-    along = np.moveaxis(mask, axis, 0)
-    differ = (along[1:] != along[:-1]).any(axis=(1, 2, 3))
-    places = np.flatnonzero(differ) + 1
-    size = int(np.gcd.reduce(places)) if places.size else len(along)
-    return size if size <= LARGEST_GROUP else 1
+    sizes = [
+        value.split[part] if size > 1 else 1
+        for size, axis in zip(constant.shape, value.axes, strict=True)
+        for part in axis
+        if part != BATCH
+    ]
+    return constant.astype(np.float64).reshape(sizes).transpose(np.argsort(value.order))
 
 
-def with_mask(kernel: np.ndarray) -> np.ndarray | MaskedKernel:
-    """A kernel f32[kh, kw, c_in, c_out] under the mask of its zeros; itself where it has none. O(weights)."""
-    mask = kernel != 0
-    if mask.all() or not prod(kernel.shape):
-        return kernel
-    group_in, group_out = group_size(mask, 2), group_size(mask, 3)
-    groups = np.ascontiguousarray(mask[:, :, ::group_in, ::group_out])
-    return MaskedKernel.from_dense(np.ascontiguousarray(kernel), groups, group_in, group_out)
+def _by_channel(value: Value, parts: np.ndarray) -> np.ndarray | None:
+    """f64, one number for each of the model's channels or features, or None."""
+    channels = value.shape[-1]
+    if parts.size == 1:
+        return np.full(channels, parts.item())
+    begin = next((i for i in range(len(value.split)) if prod(value.split[i:]) == channels), None)
+    if begin is None or any(size > 1 for size in parts.shape[:begin]):
+        return None
+    return np.broadcast_to(parts.reshape(parts.shape[begin:]), value.split[begin:]).ravel()

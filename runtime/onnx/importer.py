@@ -56,34 +56,49 @@ def load(
 
 
 def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> Imported:
-    """The model of a graph; raises ModelFileError naming everything that cannot be run."""
+    """The model of a graph; raises ModelFileError naming everything that cannot be run.
+
+    The first axis of every input is a batch of independent examples where that can be; else, if all sizes are fixed,
+    the whole arrays are one example.
+    """
+    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0]]
+    made = _convert(graph, shapes, (sizes[0], sizes[0]) if sizes else SYMBOLIC_BATCH)
+    if isinstance(made, list) and all(dims is not None and None not in dims for dims in graph.inputs.values()):
+        whole = _convert(graph, {}, None)
+        made = whole if isinstance(whole, Imported) or len(whole) < len(made) else made
+    if isinstance(made, Imported):
+        try:
+            return Imported(validate(made.spec), made.inputs, made.outputs)
+        except ModelFileError as error:
+            raise ModelFileError(f"{path}: {error}") from None
+    raise ModelFileError(
+        f"{path}: expected a graph that can be run, got {len(made)} "
+        f"{'thing' if len(made) == 1 else 'things'} that cannot: {'; '.join(made)}. "
+        "Export the net without them, see docs/onnx.md."
+    )
+
+
+def _convert(
+    graph: Graph, shapes: Mapping[str, tuple[int, ...]], batch: tuple[int, int] | None
+) -> Imported | list[str]:
+    """The model of a graph, not yet validated, or all that cannot be run."""
     problems = [*graph.problems, *_unknown(graph), *_wrong_names(graph)]
     readers = Counter(name for op in graph.ops for name in op.inputs)
     readers.update(graph.outputs)
-    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0]]
-    builder = Builder(readers, (sizes[0], sizes[0]) if sizes else SYMBOLIC_BATCH)
+    builder = Builder(readers, batch)
     builder.values.update({name: Constant.of(array) for name, array in graph.constants.items()})
     inputs = [_input(builder, name, dims, shapes, problems) for name, dims in graph.inputs.items()]
     for op in graph.ops:
         _walk(builder, op, problems)
-    if not problems:
-        try:
-            spec, outputs = builder.finish([entry for entry in inputs if entry is not None], graph.outputs)
-        except Unsupported as error:
-            problems.append(str(error))
     if problems:
-        raise ModelFileError(
-            f"{path}: expected a graph that can be run, got {len(problems)} "
-            f"{'thing' if len(problems) == 1 else 'things'} that cannot: {'; '.join(problems)}. "
-            "Export the net without them, see docs/onnx.md."
-        )
-    views = {name: view(builder.inputs[name]) for name in graph.inputs}
+        return problems
     try:
-        checked = validate(spec)
-    except ModelFileError as error:
-        raise ModelFileError(f"{path}: {error}") from None
-    read_inputs = {entry.name for entry in checked.inputs}
-    return Imported(checked, {name: found for name, found in views.items() if found.value in read_inputs}, outputs)
+        spec, outputs = builder.finish([entry for entry in inputs if entry is not None], graph.outputs)
+    except Unsupported as error:
+        return [str(error)]
+    read_inputs = {entry.name for entry in spec.inputs}
+    views = {name: view(value, builder.batched) for name, value in builder.inputs.items() if value.name in read_inputs}
+    return Imported(spec, views, outputs)
 
 
 def _unknown(graph: Graph) -> list[str]:
@@ -120,18 +135,24 @@ def _input(
     if dims is None:
         problems.append(f"input {name!r}: expected float32 of known rank, or a constant in its place")
         return None
-    sizes = (None, *shapes[name]) if name in shapes else dims
-    rest = sizes[1:]
-    if any(size is None for size in rest) or (name in shapes and not _agree(dims[1:], shapes[name])):
-        known = ", ".join("?" if size is None else str(size) for size in dims[1:])
-        problems.append(f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}")
-        return None
+    if not builder.batched:
+        sizes: list[int | None] = list(dims)
+    else:
+        if not dims:
+            problems.append(f"input {name!r}: a single number, without a batch")
+            return None
+        sizes = [builder.batch[0], *(shapes[name] if name in shapes else dims[1:])]
+        if None in sizes or (name in shapes and not _agree(dims[1:], shapes[name])):
+            known = ", ".join("?" if size is None else str(size) for size in dims[1:])
+            problems.append(
+                f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}"
+            )
+            return None
     try:
-        spec = builder.add_input(name, (builder.batch[0], *(size for size in rest if size is not None)))
+        return builder.add_input(name, tuple(size for size in sizes if size is not None))
     except Unsupported as error:
         problems.append(f"input {name!r}: {error}")
         return None
-    return spec
 
 
 def _agree(dims: tuple[int | None, ...], given: tuple[int, ...]) -> bool:

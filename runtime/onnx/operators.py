@@ -1,51 +1,14 @@
-"""ONNX's operators, one function each, and the table of them: what each becomes in the model."""
+"""The table of ONNX's operators: what each becomes in the model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
 import numpy as np
 
-from runtime.onnx import pointwise, shapes, windows
+from runtime.onnx import matrices, pointwise, resize, shapes, transposed, windows
 from runtime.onnx.builder import Builder
 from runtime.onnx.graph import Op, Unsupported
-from runtime.onnx.values import Value
-from runtime.onnx.windows import constant, data, optional
-
-
-def gemm(b: Builder, op: Op) -> None:
-    """Gemm with constant weights: alpha and beta go into them."""
-    if op.attrs.get("transA", 0):
-        raise Unsupported("transA: the data transposed")
-    x = b.features(op, data(b.take(op.inputs[0])))
-    weights = constant(b.take(op.inputs[1]), "weights").floats("weights")
-    kernel = weights.T if op.attrs.get("transB", 0) else weights
-    _dense(b, op, x, kernel * np.float32(op.attrs.get("alpha", 1.0)))
-    bias = optional(b, op, 2)
-    if bias is not None:
-        made = data(b.take(op.outputs[0]))
-        shift = b.channels(made, bias.floats("bias") * np.float32(op.attrs.get("beta", 1.0)))
-        if shift is None:
-            raise Unsupported(f"a bias of shape {list(bias.first.shape)}, which is not one number a unit")
-        b.affine(op, replace(made, sole=True), np.ones(1), shift)
-
-
-def _dense(b: Builder, op: Op, x: Value, kernel: np.ndarray) -> None:
-    if kernel.ndim != 2 or kernel.shape[0] != x.shape[0]:
-        raise Unsupported(f"weights of shape {list(kernel.shape)} for {x.shape[0]} features")
-    rows = kernel if x.order is None else kernel[x.order.index()]
-    b.emit(op, "dense", [x], tensors={"kernel": np.ascontiguousarray(rows, np.float32)}, axes="nf")
-
-
-def matmul(b: Builder, op: Op) -> None:
-    """MatMul with constant weights: dense, or a 1x1 convolution where the last axis is that of channels."""
-    x = data(b.take(op.inputs[0]))
-    weights = constant(b.take(op.inputs[1]), "the second factor").floats("weights")
-    if len(x.axes) == 2:
-        _dense(b, op, b.features(op, x), weights)
-        return
-    if not x.axes.endswith("c") or weights.ndim != 2 or weights.shape[0] != x.shape[2]:
-        raise Unsupported(f"weights of shape {list(weights.shape)} for axes {x.axes!r} of sizes {x.dims(1)[1:]}")
-    b.emit(op, "conv2d", [b.plain(op, x)], {"padding": "valid"}, {"kernel": weights[None, None]})
+from runtime.onnx.inputs import constant, data
+from runtime.onnx.values import BATCH
 
 
 def batch_norm(b: Builder, op: Op) -> None:
@@ -60,25 +23,27 @@ def batch_norm(b: Builder, op: Op) -> None:
     with np.errstate(all="ignore"):
         scale = gamma / np.sqrt(var + np.float32(op.attrs.get("epsilon", 1e-5)))
         shift = beta - mean * scale
-    label = "f" if len(x.shape) == 1 else "c"
-    if x.axes[1:2] != label or scale.shape != (x.shape[-1],):
-        raise Unsupported(f"{scale.size} channels for axes {x.axes!r} of sizes {x.dims(1)[1:]}")
-    at = slice(None) if x.order is None else x.order.index()
-    b.affine(op, x, scale[at], shift[at])
+    if len(x.axes) < 2 or scale.shape != (b.dims(x)[1],):
+        raise Unsupported(f"{scale.size} channels for sizes {list(b.dims(x))}")
+    along = (-1, *[1] * (len(x.axes) - 2))
+    b.affine(op, x, scale.reshape(along), shift.reshape(along))
 
 
 def softmax(b: Builder, op: Op) -> None:
     """Softmax over one axis; before opset 13 over all from it on."""
-    x = b.plain(op, data(b.take(op.inputs[0])))
+    x = data(b.take(op.inputs[0]))
     axis = op.attrs.get("axis", -1 if op.opset >= 13 else 1) % len(x.axes)
-    if op.opset < 13 and axis < len(x.axes) - 1 and any(x.size(label) != 1 for label in x.axes[axis + 1 :]):
-        if axis != 1 or x.axes[0] != "n":
-            raise Unsupported(f"axes from {axis} of {x.axes!r}")
-        features = b.emit(op, "softmax", [b.flat(op, x)], axes="nf", last=False)
-        b.spread(op, features, x.image_dims, last=True)
-        return
-    x = x if x.axes[axis] == "f" else b.innermost(op, x, axis)
-    b.emit(op, "softmax", [x], order=x.order)
+    over = [axis] if op.opset >= 13 else list(range(axis, len(x.axes)))
+    if any(x.axes[i] == (BATCH,) for i in over):
+        raise Unsupported("the batch axis, where another is needed")
+    over = [i for i in over if x.axes[i]]
+    rest = [i for i in x.data_axes if i not in over and x.axes[i]]
+    groups = x.groups()
+    fits = groups is not None and list(groups[-1]) == over
+    if not fits and not (len(x.shape) == 1 and not rest):
+        groups = ((), rest, over) if rest else (over,)
+        x = b.form(op, x, groups)
+    b.emit(op, "softmax", [x])
 
 
 Handler = Callable[[Builder, Op], None]
@@ -88,37 +53,50 @@ OPERATORS: Mapping[str, Handler] = {
     "AveragePool": windows.average_pool,
     "BatchNormalization": batch_norm,
     "Cast": shapes.cast,
+    "CastLike": shapes.cast,
     "Clip": pointwise.clip,
     "Concat": shapes.concat,
     "Conv": windows.conv,
+    "ConvTranspose": transposed.conv_transpose,
+    "DepthToSpace": shapes.to_depth,
     "Div": pointwise.div,
     "Dropout": shapes.same,
+    "Expand": shapes.expand,
     "Flatten": shapes.flatten,
-    "Gemm": gemm,
+    "Gather": shapes.gather,
+    "Gemm": matrices.gemm,
     "GlobalAveragePool": windows.whole_pool("average_pool"),
     "GlobalMaxPool": windows.whole_pool("max_pool"),
     "HardSigmoid": pointwise.function("hard_sigmoid", alpha=0.2, beta=0.5),
     "HardSwish": pointwise.function("hard_swish"),
     "Identity": shapes.same,
     "LeakyRelu": pointwise.function("leaky_relu", slope=0.01),
-    "MatMul": matmul,
+    "MatMul": matrices.matmul,
+    "Max": pointwise.extreme,
     "MaxPool": windows.max_pool,
+    "Min": pointwise.extreme,
     "Mul": pointwise.mul,
+    "Neg": pointwise.negative,
     "PRelu": pointwise.prelu,
     "Pad": shapes.pad,
-    "ReduceMean": windows.reduce_mean,
+    "Pow": pointwise.power,
+    "ReduceMax": windows.reduce("max_pool"),
+    "ReduceMean": windows.reduce("average_pool"),
     "Relu": pointwise.function("relu"),
     "Reshape": shapes.reshape,
-    "Resize": shapes.resize,
+    "Resize": resize.resize,
     "Shape": shapes.shape,
     "Sigmoid": pointwise.function("sigmoid"),
     "Slice": shapes.cut,
     "Softmax": softmax,
+    "SpaceToDepth": shapes.to_depth,
     "Split": shapes.split,
     "Squeeze": shapes.squeeze,
     "Sub": pointwise.sub,
+    "Sum": pointwise.sums,
+    "Swish": pointwise.swish,
     "Tanh": pointwise.function("tanh"),
     "Transpose": shapes.transpose,
     "Unsqueeze": shapes.unsqueeze,
-    "Upsample": shapes.resize,
+    "Upsample": resize.resize,
 }

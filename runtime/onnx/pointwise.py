@@ -8,8 +8,8 @@ import numpy as np
 from runtime.onnx.builder import Builder
 from runtime.onnx.fold import Constant
 from runtime.onnx.graph import Op, Unsupported
-from runtime.onnx.values import Value
-from runtime.onnx.windows import data, optional
+from runtime.onnx.inputs import constant, data, optional
+from runtime.onnx.values import Value, batch_axis
 
 LARGEST = float(np.finfo(np.float32).max)  # the model file's word for no limit
 
@@ -19,35 +19,65 @@ def function(kind: str, **defaults: float) -> Callable[[Builder, Op], None]:
     names = {"slope": "alpha"} if kind == "leaky_relu" else {}
 
     def handle(b: Builder, op: Op) -> None:
-        x = b.plain(op, data(b.take(op.inputs[0])))
         attrs = {name: float(op.attrs.get(names.get(name, name), value)) for name, value in defaults.items()}
-        b.emit(op, kind, [x], attrs, order=x.order)
+        b.emit(op, kind, [data(b.take(op.inputs[0]))], attrs)
 
     return handle
 
 
 def clip(b: Builder, op: Op) -> None:
     """Clip, by attributes (opset < 11) or inputs; the upper limit wins."""
-    x = b.plain(op, data(b.take(op.inputs[0])))
     limits = []
     for at, (key, nothing) in enumerate((("min", -LARGEST), ("max", LARGEST)), start=1):
         given = optional(b, op, at)
-        limit = float(op.attrs.get(key, nothing) if given is None else given.floats("a limit").item())
-        limits.append(min(max(limit, -LARGEST), LARGEST))
-    low, high = min(limits), limits[1]
+        limits.append(float(op.attrs.get(key, nothing) if given is None else given.floats("a limit").item()))
+    _limit(b, op, data(b.take(op.inputs[0])), min(limits), limits[1])
+
+
+def _limit(b: Builder, op: Op, x: Value, low: float, high: float) -> None:
+    low, high = (min(max(limit, -LARGEST), LARGEST) for limit in (low, high))
     if (low, high) == (0.0, LARGEST):
-        b.emit(op, "relu", [x], order=x.order)
+        b.emit(op, "relu", [x])
     else:
-        b.emit(op, "clip", [x], {"low": low, "high": high}, order=x.order)
+        b.emit(op, "clip", [x], {"low": low, "high": high})
+
+
+def extreme(b: Builder, op: Op) -> None:
+    """Max and Min of data and one number: a limit."""
+    values = [b.take(name) for name in op.inputs]
+    numbers = [x for x in values if isinstance(x, Constant)]
+    if len(values) != 2 or len(numbers) != 1 or numbers[0].first.size != 1:
+        raise Unsupported("other inputs than data and one number")
+    x, limit = next(data(x) for x in values if isinstance(x, Value)), float(numbers[0].floats("a limit").item())
+    _limit(b, op, x, *((limit, LARGEST) if op.kind == "Max" else (-LARGEST, limit)))
 
 
 def prelu(b: Builder, op: Op) -> None:
-    """PRelu with a constant slope for all or for each channel."""
-    x, slope = b.plain(op, data(b.take(op.inputs[0]))), optional(b, op, 1)
-    vector = None if slope is None else b.channels(x, slope.floats("slopes"))
-    if slope is None or vector is None:
-        raise Unsupported("slopes that are not one number a channel")
-    b.emit(op, "prelu", [x], tensors={"slope": np.ascontiguousarray(vector, np.float32)}, order=x.order)
+    """PRelu with constant slopes."""
+    slopes = constant(b.take(op.inputs[1]), "slopes").floats("slopes")
+    x, (vector,) = b.vectors(op, data(b.take(op.inputs[0])), slopes)
+    b.emit(op, "prelu", [x], tensors={"slope": np.ascontiguousarray(vector, np.float32)})
+
+
+def alike(b: Builder, op: Op, first: Value, second: Value) -> tuple[Value, Value]:
+    """Two values that lie alike; or one of them is one pixel for all of the other's."""
+    rank = max(len(first.axes), len(second.axes))
+    x, y = (replace(value, axes=((),) * (rank - len(value.axes)) + value.axes) for value in (first, second))
+    if batch_axis(x) != batch_axis(y):
+        raise Unsupported("two inputs whose batch axes are not the same")
+    dims = np.broadcast_shapes(b.dims(x), b.dims(y))
+    for big, small in ((x, y), (y, x)):
+        groups = big.groups()
+        if b.dims(big) == dims and groups is not None and len(groups) == 3:
+            outside = [axis for axis in small.data_axes if small.axes[axis] and axis not in groups[2]]
+            if not outside and b.dims(small) != dims and all(small.axes[axis] for axis in groups[2]):
+                pixel = b.form(op, small, ((), (), groups[2]))
+                return (x, pixel) if big is x else (pixel, y)
+    x, y = b.spread(op, x, dims), b.spread(op, y, dims)
+    if (x.shape, x.split, x.axes) == (y.shape, y.split, y.axes):
+        return x, y
+    groups = x.groups() or y.groups() or b.usual(x)
+    return b.form(op, x, groups), b.form(op, y, groups)
 
 
 def _two(b: Builder, op: Op) -> tuple[Value | Constant, Value | Constant]:
@@ -57,89 +87,105 @@ def _two(b: Builder, op: Op) -> tuple[Value | Constant, Value | Constant]:
     return first, second
 
 
-def _pair(b: Builder, op: Op, first: Value, second: Value) -> tuple[Value, Value]:
-    """Two values whose axes stand alike; the second may be one pixel for all of the first's."""
-    first, second = b.plain(op, first), b.plain(op, second)
-    same = (first.labelled(), first.order, first.shape) == (second.labelled(), second.order, second.shape)
-    if same:
-        return first, second
-    if len(first.axes) != len(second.axes):
-        raise Unsupported(f"inputs of axes {first.axes!r} and {second.axes!r}")
-    if len(first.axes) == 2:
-        return b.flat(op, first), b.flat(op, second)
-    return b.image(op, first), b.image(op, second)
+def _data_first(first: Value | Constant, second: Value | Constant) -> tuple[Value, np.ndarray]:
+    """Data and the constant beside them, in either order."""
+    x, given = (first, second) if isinstance(first, Value) else (second, first)
+    return data(x), constant(given, "a constant").floats("a constant")
 
 
-def _is_pixel(x: Value, all_of: Value) -> bool:
-    return x.shape != all_of.shape and x.shape == (1, 1, all_of.shape[-1])
+def _minus(b: Builder, op: Op, x: Value, last: bool = False) -> Value:
+    tensors = {"scale": np.full(x.shape[-1], -1, np.float32)}
+    return b.emit(op, "scale", [x], tensors=tensors, last=last)
+
+
+def plus(b: Builder, op: Op, first: Value, second: Value, last: bool = True) -> Value:
+    """The sum of two values."""
+    x, y = alike(b, op, first, second)
+    if x.shape == y.shape:
+        return b.emit(op, "add", [x, y], last=last)
+    x, y = (y, x) if _is_pixel(x, y) else (x, y)
+    return b.emit(op, "sub", [x, _minus(b, op, y)], last=last)  # x + y = x - -y, to the last bit
 
 
 def add(b: Builder, op: Op) -> None:
-    """Add: of two values, or of a value and a constant for each channel."""
+    """Add: of two values, or of a value and a constant."""
     first, second = _two(b, op)
     if isinstance(first, Value) and isinstance(second, Value):
-        x, y = _pair(b, op, first, second)
-        x, y = (y, x) if _is_pixel(x, y) else (x, y)
-        if _is_pixel(y, x):  # x + y = x - -y, to the last bit
-            tensors = {"scale": np.full(y.shape[-1], -1, np.float32)}
-            b.emit(op, "sub", [x, b.emit(op, "scale", [y], tensors=tensors, last=False)])
-        else:
-            b.emit(op, "add", [x, y], order=x.order)
-        return
-    value, shift = (first, second) if isinstance(first, Value) else (second, first)
-    _by_channel(b, op, value, None, shift)
+        plus(b, op, first, second)
+    else:
+        x, given = _data_first(first, second)
+        b.affine(op, x, np.ones(1), given)
+
+
+def sums(b: Builder, op: Op) -> None:
+    """Sum: of any number of values."""
+    first, *others = (data(b.take(name)) for name in op.inputs)
+    for i, other in enumerate(others, start=1):
+        first = plus(b, op, first, other, last=i == len(others))
+    if not others:
+        b.alias(op, first)
 
 
 def mul(b: Builder, op: Op) -> None:
-    """Mul: of two values, or of a value and a constant for each channel."""
+    """Mul: of two values, or of a value and a constant."""
     first, second = _two(b, op)
     if isinstance(first, Value) and isinstance(second, Value):
-        x, y = _pair(b, op, first, second)
-        x, y = (y, x) if _is_pixel(x, y) else (x, y)
-        b.emit(op, "mul", [x, y], order=x.order)
-        return
-    value, scale = (first, second) if isinstance(first, Value) else (second, first)
-    _by_channel(b, op, value, scale, None)
+        x, y = alike(b, op, first, second)
+        b.emit(op, "mul", [y, x] if _is_pixel(x, y) else [x, y])
+    else:
+        x, given = _data_first(first, second)
+        b.affine(op, x, given, np.zeros(1))
+
+
+def _is_pixel(x: Value, all_of: Value) -> bool:
+    return x.shape != all_of.shape and x.shape[:2] == (1, 1)
 
 
 def sub(b: Builder, op: Op) -> None:
-    """Sub: of two values, or of a value and a constant for each channel, in any order."""
+    """Sub: of two values, or of a value and a constant, in any order."""
     first, second = _two(b, op)
     if isinstance(first, Value) and isinstance(second, Value):
-        x, y = _pair(b, op, first, second)
-        b.emit(op, "sub", [x, y], order=x.order)
+        x, y = alike(b, op, first, second)
+        if _is_pixel(x, y):
+            _minus(b, op, b.emit(op, "sub", [y, x], last=False), last=True)
+        else:
+            b.emit(op, "sub", [x, y])
     elif isinstance(first, Value):
-        _by_channel(b, op, first, None, _map(second, np.negative))
+        b.affine(op, first, np.ones(1), -constant(second, "what is taken away").floats("a constant"))
     else:
-        _by_channel(b, op, second, Constant.of(np.full(1, -1, np.float32)), first)
+        b.affine(op, data(second), np.full(1, -1.0), first.floats("a constant"))
+
+
+def negative(b: Builder, op: Op) -> None:
+    """Neg."""
+    b.affine(op, data(b.take(op.inputs[0])), np.full(1, -1.0), np.zeros(1))
 
 
 def div(b: Builder, op: Op) -> None:
-    """Div by a constant for each channel: multiplied by its reciprocal."""
+    """Div by a constant: multiplied by its reciprocal."""
     first, second = _two(b, op)
     if isinstance(second, Value):
         raise Unsupported("a division by what the graph computes")
-    if not second.first.all():
+    divisor = second.floats("a constant").astype(np.float64)
+    if not divisor.all():
         raise Unsupported("a division by zero")
-    _by_channel(b, op, first, _map(second, np.reciprocal), None)
+    b.affine(op, data(first), 1 / divisor, np.zeros(1))
 
 
-def _map(x: Value | Constant, f: Callable[[np.ndarray], np.ndarray]) -> Constant:
-    assert isinstance(x, Constant), "only constants come here"
-    return Constant.of(f(x.floats("a constant")))
+def power(b: Builder, op: Op) -> None:
+    """Pow with a constant exponent of 1 or 2."""
+    x, exponent = data(b.take(op.inputs[0])), constant(b.take(op.inputs[1]), "an exponent").fixed
+    if exponent.size != 1 or exponent.item() not in (1, 2):
+        raise Unsupported(f"exponent {exponent.tolist()}, where 1 or 2 is possible")
+    if exponent.item() == 1:
+        b.alias(op, x)
+    else:
+        b.emit(op, "mul", [x, x])
 
 
-def _by_channel(
-    b: Builder, op: Op, x: Value | Constant, scale: Value | Constant | None, shift: Value | Constant | None
-) -> None:
-    """x * scale + shift, both constants for each channel."""
-    value, vectors = data(x), []
-    value = replace(value, axes=value.labelled())
-    for given, nothing in ((scale, 1.0), (shift, 0.0)):
-        assert not isinstance(given, Value), "only constants come here"
-        array = np.full(1, nothing, np.float32) if given is None else given.floats("a constant")
-        vector = b.channels(value, array)
-        if vector is None:
-            raise Unsupported(f"a constant of shape {list(array.shape)}, which is not one number a channel")
-        vectors.append(vector)
-    b.affine(op, value, *vectors)
+def swish(b: Builder, op: Op) -> None:
+    """Swish: x times its sigmoid."""
+    if op.attrs.get("alpha", 1.0) != 1.0:
+        raise Unsupported(f"alpha {op.attrs['alpha']}, where 1 is possible")
+    x = data(b.take(op.inputs[0]))
+    b.emit(op, "mul", [x, b.emit(op, "sigmoid", [x], last=False)])

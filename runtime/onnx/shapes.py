@@ -1,6 +1,5 @@
 """ONNX's operators that only move numbers, or change how they are seen."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -9,8 +8,10 @@ import numpy as np
 from runtime.onnx.builder import Builder
 from runtime.onnx.fold import Constant, slices
 from runtime.onnx.graph import Op, Unsupported
-from runtime.onnx.values import Order, Shape, Value
-from runtime.onnx.windows import constant, data, optional
+from runtime.onnx.inputs import constant, data, optional
+from runtime.onnx.values import BATCH, Groups, Shape, Value, batch_axis, laid, regroup, transposed
+
+MOST = 64  # inputs of one concat of the model file
 
 
 def same(b: Builder, op: Op) -> None:
@@ -24,7 +25,7 @@ def same(b: Builder, op: Op) -> None:
 
 def cast(b: Builder, op: Op) -> None:
     """A cast of data that are float32 to float32."""
-    if op.attrs["to"] != 1:
+    if op.kind == "Cast" and op.attrs["to"] != 1:
         raise Unsupported("data cast to another type than float32")
     b.alias(op, data(b.take(op.inputs[0])))
 
@@ -39,8 +40,7 @@ def shape(b: Builder, op: Op) -> None:
 def transpose(b: Builder, op: Op) -> None:
     """Transpose: the same numbers, seen in another order."""
     x = data(b.take(op.inputs[0]))
-    order = op.attrs.get("perm") or range(len(x.axes))[::-1]
-    b.alias(op, x, axes="".join(x.axes[axis] for axis in order))
+    b.alias(op, transposed(x, op.attrs.get("perm") or range(len(x.axes))[::-1]))
 
 
 def _along(b: Builder, op: Op) -> list[int] | None:
@@ -50,217 +50,265 @@ def _along(b: Builder, op: Op) -> list[int] | None:
 
 def squeeze(b: Builder, op: Op) -> None:
     """Squeeze: axes of size 1 go."""
-    x = data(b.take(op.inputs[0]))
-    along = _along(b, op)
-    if along is None:
-        along = [i for i, label in enumerate(x.axes) if label != "n" and x.size(label) == 1]
-    gone = {axis % len(x.axes) for axis in along}
-    if any(x.axes[axis] == "n" or x.size(x.axes[axis]) != 1 for axis in gone):
-        raise Unsupported(f"axes {sorted(gone)} of {x.axes!r}, which are not all of size 1 beside the batch")
-    b.alias(op, x, axes="".join(label for i, label in enumerate(x.axes) if i not in gone))
+    x, along = data(b.take(op.inputs[0])), _along(b, op)
+    gone = {axis for axis, parts in enumerate(x.axes) if parts == ()}
+    if along is not None:
+        wanted = {axis % len(x.axes) for axis in along}
+        if not wanted <= gone:
+            raise Unsupported(f"axes {sorted(wanted - gone)}, which are not of size 1, or the batch")
+        gone = wanted
+    b.alias(op, replace(x, axes=tuple(parts for axis, parts in enumerate(x.axes) if axis not in gone)))
 
 
 def unsqueeze(b: Builder, op: Op) -> None:
     """Unsqueeze: axes of size 1 come."""
-    x = data(b.take(op.inputs[0]))
-    along = _along(b, op) or []
+    x, along = data(b.take(op.inputs[0])), _along(b, op) or []
     rank = len(x.axes) + len(along)
     new, old = {axis % rank for axis in along}, iter(x.axes)
-    b.alias(op, x, axes="".join("1" if i in new else next(old) for i in range(rank)))
+    b.alias(op, replace(x, axes=tuple(() if axis in new else next(old) for axis in range(rank))))
 
 
 def flatten(b: Builder, op: Op) -> None:
-    """Flatten to (n, features)."""
+    """Flatten to two axes."""
     x = data(b.take(op.inputs[0]))
-    axis = op.attrs.get("axis", 1)
-    if axis % len(x.axes) != 1 or x.axes[0] != "n":
-        raise Unsupported(f"axis {axis} of {x.axes!r}, where all but the batch must be flattened")
-    to_features(b, op, x)
-
-
-def to_features(b: Builder, op: Op, x: Value) -> None:
-    """All but the batch as features, in ONNX's order."""
-    x = b.plain(op, x)
-    if len(x.shape) == 1:
-        b.alias(op, x, axes="nf")
-        return
-    axes = [label for label in x.axes[1:] if label != "1"]
-    split = tuple(x.size(label) for label in axes)
-    order = Order(split, tuple(axes.index(label) for label in "hwc" if label in axes))
-    plain = np.array_equal(order.index(), np.arange(prod(split)))
-    b.emit(op, "flatten", [x], axes="nf", order=None if plain else order)
+    axis, rank = op.attrs.get("axis", 1), len(x.axes)
+    axis = axis + rank if axis < 0 else axis
+    targets = []
+    for n in b.batch:
+        dims = x.dims(n)
+        targets.append((prod(dims[:axis]), prod(dims[axis:])))
+    _see_as(b, op, x, targets[0], targets[1])
 
 
 def reshape(b: Builder, op: Op) -> None:
-    """Reshape to the same sizes, to sizes of 1 more or fewer, or to (n, features)."""
+    """Reshape: the same numbers, seen in other sizes; where they lie in another order they are moved."""
     x = data(b.take(op.inputs[0]))
-    target = _target(b, op, x)
-    if [size for size in target if size != 1] == [size for size in x.image_dims if size != 1]:
-        labels = iter([label for label in x.axes[1:] if x.size(label) != 1])
-        b.alias(op, x, axes="n" + "".join("1" if size == 1 else next(labels) for size in target))
-    elif len(target) == 1:
-        to_features(b, op, x)
-    else:
-        b.spread(op, b.flat(op, x), target, last=True)
-
-
-def _target(b: Builder, op: Op, x: Value) -> Shape:
-    """The shape that a Reshape makes, without the batch, which stays the first axis."""
     given = constant(b.take(op.inputs[1]), "a shape")
     found = []
     for sizes, n in zip((given.first, given.second), b.batch, strict=True):
-        dims = x.dims(n)
-        keep = not op.attrs.get("allowzero", 0)
+        dims, keep = x.dims(n), not op.attrs.get("allowzero", 0)
         if any(int(size) == 0 and (not keep or i >= len(dims)) for i, size in enumerate(sizes)):
-            raise Unsupported(f"shape {sizes.tolist()}")
+            raise Unsupported(f"shape {sizes.tolist()}: no numbers at all")
         full = [dims[i] if int(size) == 0 else int(size) for i, size in enumerate(sizes)]
         rest = prod(size for size in full if size != -1)
         if full.count(-1) == 1 and rest and prod(dims) % rest == 0:
             full[full.index(-1)] = prod(dims) // rest
-        if prod(full) != prod(dims) or not full or full[0] != n:
-            raise Unsupported(f"a reshape from {list(dims)} to {sizes.tolist()}, which does not keep the batch first")
-        found.append(tuple(full[1:]))
-    if found[0] != found[1]:
-        raise Unsupported("a shape that depends on the batch")
-    return found[0]
+        if prod(full) != prod(dims):
+            raise Unsupported(f"a reshape from {list(dims)} to {sizes.tolist()}")
+        found.append(tuple(full))
+    _see_as(b, op, x, *found)
+
+
+def _see_as(b: Builder, op: Op, x: Value, first: Shape, second: Shape) -> None:
+    """The value in ONNX's shape `first`, which is `second` at the other batch size."""
+    seen = regroup(x, first, b.batch[0])
+    if seen is None:
+        seen = regroup(b.form(op, x, (x.data_axes,)), first, b.batch[0])
+    if seen is None or seen.dims(b.batch[1]) != second:
+        raise Unsupported(f"a reshape from {list(b.dims(x))} to {list(first)}, which takes the batch axis apart")
+    b.alias(op, seen)
+
+
+def expand(b: Builder, op: Op) -> None:
+    """Expand: axes of size 1 repeated."""
+    x, given = data(b.take(op.inputs[0])), constant(b.take(op.inputs[1]), "a shape")
+    rank = max(len(x.axes), given.first.size)
+    x = replace(x, axes=((),) * (rank - len(x.axes)) + x.axes)
+    sizes = (1,) * (rank - given.first.size) + tuple(int(size) for size in given.first)
+    b.alias(op, b.spread(op, x, np.broadcast_shapes(b.dims(x), sizes)))
 
 
 def pad(b: Builder, op: Op) -> None:
-    """Pad on rows and columns: zeros are taken in by the convolution after it, other constants are a node."""
+    """Pad: constants around images, or pixels that are repeated along any axis; zeros go into the convolution after."""
     x = data(b.take(op.inputs[0]))
     mode, given, value = op.attrs.get("mode", "constant"), optional(b, op, 1), optional(b, op, 2)
     pads = [int(v) for v in (op.attrs.get("pads", []) if given is None else given.fixed)]
     along = optional(b, op, 3)
-    axes = range(len(x.axes)) if along is None else [int(axis) % len(x.axes) for axis in along.fixed]
+    axes = list(range(len(x.axes))) if along is None else [int(axis) % len(x.axes) for axis in along.fixed]
     fill = float(op.attrs.get("value", 0.0) if value is None else value.fixed.item())
-    x = replace(x, axes=x.labelled())
-    amounts = dict.fromkeys("nhwcf1", (0, 0))
-    for axis, low, high in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True):
-        if (low, high) != (0, 0):
-            amounts[x.axes[axis]] = (low, high)
-    outside = [label for label in "ncf1" if amounts[label] != (0, 0)]
-    if mode != "constant" or outside or min(min(pair) for pair in amounts.values()) < 0:
-        raise Unsupported(f"mode {mode!r}, pads {pads} of {x.axes!r}: only constants around images")
-    (top, bottom), (left, right) = amounts["h"], amounts["w"]
-    if fill != 0:
-        attrs = {"padding": ((top, bottom), (left, right)), "value": fill}
-        b.emit(op, "pad", [b.plain(op, x)], attrs)
-        return
-    t, le, bo, r = x.pads
-    b.alias(op, x, pads=(t + top, le + left, bo + bottom, r + right))
+    amounts = {
+        axis: (low, high)
+        for axis, low, high in zip(axes, pads[: len(pads) // 2], pads[len(pads) // 2 :], strict=True)
+        if (low, high) != (0, 0)
+    }
+    dims = b.dims(x)
+    crops = tuple(
+        slice(max(0, -amounts.get(axis, (0, 0))[0]), size - max(0, -amounts.get(axis, (0, 0))[1]))
+        for axis, size in enumerate(dims)
+    )
+    x = cut_axes(b, op, x, crops, last=False)
+    for axis, (low, high) in sorted(amounts.items()):
+        low, high = max(low, 0), max(high, 0)
+        if x.axes[axis] == (BATCH,):
+            raise Unsupported("the batch axis, where another is needed")
+        if mode != "constant" and low + high:
+            size, at = b.dims(x)[axis], np.arange(-low, b.dims(x)[axis] + high)
+            places = {"edge": np.clip(at, 0, size - 1), "wrap": at % size, "reflect": _mirrored(at, size)}
+            if mode not in places:
+                raise Unsupported(f"mode {mode!r}")
+            x = pick(b, op, x, axis, places[mode])
+    if mode == "constant":
+        x = _pad_constant(b, op, x, {axis: (max(a, 0), max(z, 0)) for axis, (a, z) in amounts.items()}, fill)
+    b.alias(op, x)
+
+
+def _mirrored(at: np.ndarray, size: int) -> np.ndarray:
+    """Places beyond an end as those as far before it; the end itself is not repeated."""
+    folded = at % max(2 * size - 2, 1)
+    return np.minimum(folded, 2 * size - 2 - folded)
+
+
+def _pad_constant(b: Builder, op: Op, x: Value, amounts: dict[int, tuple[int, int]], fill: float) -> Value:
+    amounts = {axis: pair for axis, pair in amounts.items() if pair != (0, 0)}
+    while amounts:
+        usual = b.usual(x)
+        places = {group[0]: i for i, group in enumerate(usual[:2]) if len(group) == 1} if len(usual) == 3 else {}
+        if not amounts.keys() <= places.keys():  # one axis after the other, as the columns of an image
+            axis = min(amounts)
+            usual = [i for i in x.data_axes if i < axis], [axis], [i for i in x.data_axes if i > axis]
+            places = {axis: 1}
+        x = b.form(op, x, usual)
+        now = {axis: amounts.pop(axis) for axis in list(amounts) if axis in places}
+        pads = [(0, 0), (0, 0)]
+        for axis, pair in now.items():
+            pads[places[axis]] = pair
+        dims = [n + sum(now.get(axis, (0, 0))) for axis, n in enumerate(b.dims(x))]
+        attrs = {"padding": tuple(pads), "value": fill}
+        x = b.emit(op, "pad", [x], attrs, seen=laid(dims, usual, batch_axis(x)), last=False)
+    return x
 
 
 def concat(b: Builder, op: Op) -> None:
     """Concat along any axis but the batch."""
-    xs = [b.plain(op, data(b.take(name))) for name in op.inputs]
-    axis = op.attrs["axis"]
-    if len(xs[0].axes) > 2:
-        xs = [b.image(op, x) for x in xs]
-    xs = [b.innermost(op, x, axis) for x in xs]
-    if len({x.axes for x in xs}) > 1:
-        raise Unsupported(f"inputs of axes {[x.axes for x in xs]}")
+    xs = [data(b.take(name)) for name in op.inputs]
+    b.alias(op, join(b, op, xs, op.attrs["axis"] % len(xs[0].axes)))
+
+
+def join(b: Builder, op: Op, xs: list[Value], axis: int) -> Value:
+    """Values one after the other along one of ONNX's axes."""
+    if any(x.axes[axis] == (BATCH,) for x in xs):
+        raise Unsupported("the batch axis, where another is needed")
     if len(xs) == 1:
-        b.alias(op, xs[0])
-    else:
-        b.emit(op, "concat", xs)
+        return xs[0]
+    if len(xs) > MOST:
+        xs = [join(b, op, xs[i : i + MOST], axis) for i in range(0, len(xs), MOST)]
+        return join(b, op, xs, axis)
+    groups = _innermost(b, xs, axis)
+    xs = [b.form(op, x, groups) for x in xs]
+    dims = [list(b.dims(x)) for x in xs]
+    if any(other[:axis] + other[axis + 1 :] != dims[0][:axis] + dims[0][axis + 1 :] for other in dims):
+        raise Unsupported(f"sizes {dims}, which differ along other axes")
+    dims[0][axis] = sum(sizes[axis] for sizes in dims)
+    return b.emit(op, "concat", xs, seen=laid(dims[0], groups, batch_axis(xs[0])), last=False)
 
 
-def _cut(b: Builder, op: Op, x: Value, cuts: tuple[slice, ...]) -> None:
-    """A part of each axis but the batch."""
-    x = b.plain(op, x if x.order is None else b.flat(op, x))
-    labels = "f" if len(x.shape) == 1 else "hwc"
-    spans = {label: (0, x.size(label), 1) for label in labels}
-    for label, cut in zip(x.axes, cuts, strict=True):
-        size = b.batch[0] if label == "n" else x.size(label)
-        start, stop, step = cut.indices(size)
-        if label in spans and step > 0 and start < stop:
-            spans[label] = (start, stop, step)
-        elif (start, stop, step) != (0, size, 1):
-            raise Unsupported(f"a slice {start}:{stop}:{step} of axis {label!r} of size {size}")
-    starts, stops, steps = zip(*spans.values(), strict=True)
-    b.emit(op, "slice", [x], {"start": starts, "stop": stops, "step": steps})
+def _innermost(b: Builder, xs: list[Value], axis: int) -> Groups:
+    """How ONNX's axes become the model's, with one of them innermost: as they lie already, if all lie so."""
+    found = [x.groups() for x in xs]
+    first = found[0]
+    if first is not None and all(groups == first for groups in found) and axis in first[-1]:
+        return first
+    return b.usual(xs[0], axis)
+
+
+def cut_axes(b: Builder, op: Op, x: Value, cuts: tuple[slice, ...], last: bool = True) -> Value:
+    """A part of each axis but the batch, forwards or backwards."""
+    dims = b.dims(x)
+    spans = {axis: cut.indices(size) for axis, (cut, size) in enumerate(zip(cuts, dims, strict=True))}
+    spans = {axis: span for axis, span in spans.items() if span != (0, dims[axis], 1)}
+    for axis, span in spans.items():
+        if x.axes[axis] == (BATCH,):
+            raise Unsupported("the batch axis, where another is needed")
+        if not len(range(*span)):
+            raise Unsupported(f"a slice {':'.join(map(str, span))} of size {dims[axis]}: no numbers at all")
+    for axis in [axis for axis, span in spans.items() if span[2] < 0]:
+        x = pick(b, op, x, axis, np.arange(*spans.pop(axis)))
+    while spans:
+        groups = x.groups()
+        if groups is None or not spans.keys() <= {axis for group in groups for axis in group}:
+            groups = b.usual(x)
+        inside = {group[0]: i for i, group in enumerate(groups) if len(group) == 1}
+        if not spans.keys() & inside.keys():
+            groups = b.usual(x, min(spans))
+            inside = {min(spans): len(groups) - 1}
+        x = b.form(op, x, groups)
+        now = {axis: spans.pop(axis) for axis in list(spans) if axis in inside}
+        parts = [(0, size, 1) for size in x.shape]
+        for axis, span in now.items():
+            parts[inside[axis]] = span
+        starts, stops, steps = zip(*parts, strict=True)
+        dims = tuple(len(range(*now[axis])) if axis in now else size for axis, size in enumerate(b.dims(x)))
+        seen = laid(dims, groups, batch_axis(x))
+        x = b.emit(op, "slice", [x], {"start": starts, "stop": stops, "step": steps}, seen=seen, last=False)
+    if last:
+        b.alias(op, x)
+    return x
+
+
+def pick(b: Builder, op: Op, x: Value, axis: int, places: np.ndarray) -> Value:
+    """The numbers at some places along one of ONNX's axes, in the order given: runs of them, joined."""
+    whole, runs, begin = [slice(None)] * len(x.axes), [], 0
+    while begin < len(places):
+        step = int(places[begin + 1] - places[begin]) if begin + 1 < len(places) else 1
+        end = begin + 1
+        while step > 0 and end < len(places) and places[end] - places[end - 1] == step:
+            end += 1
+        runs.append(slice(int(places[begin]), int(places[end - 1]) + 1, max(step, 1)))
+        begin = end
+    x = b.form(op, x, _innermost(b, [x], axis)) if len(runs) > 1 else x
+    return join(b, op, [cut_axes(b, op, x, (*whole[:axis], run, *whole[axis + 1 :]), last=False) for run in runs], axis)
 
 
 def cut(b: Builder, op: Op) -> None:
-    """Slice, forwards."""
+    """Slice."""
     x = data(b.take(op.inputs[0]))
     spans = [optional(b, op, at) for at in range(1, 5)]
-    _cut(b, op, x, slices(op, x.dims(b.batch[0]), *(None if span is None else span.fixed for span in spans)))
+    cut_axes(b, op, x, slices(op, b.dims(x), *(None if span is None else span.fixed for span in spans)))
 
 
 def split(b: Builder, op: Op) -> None:
-    """Split along any axis but the batch."""
-    x = data(b.take(op.inputs[0]))
+    """Split along any axis but the batch, by given sizes or into equal parts."""
+    x, given = data(b.take(op.inputs[0])), optional(b, op, 1)
     axis = op.attrs.get("axis", 0) % len(x.axes)
-    size, parts = x.dims(b.batch[0])[axis], len(op.outputs)
-    given = optional(b, op, 1)
-    sizes = op.attrs.get("split") if given is None else [int(part) for part in given.fixed]
-    each = -(-size // parts)
-    begin = 0
+    size, parts = b.dims(x)[axis], len(op.outputs)
+    sizes = op.attrs.get("split") if given is None else [int(n) for n in given.fixed]
+    each, begin = -(-size // parts), 0
     for name, part in zip(op.outputs, sizes or [each] * parts, strict=True):
         cuts = [slice(None)] * len(x.axes)
         cuts[axis] = slice(begin, min(begin + part, size))
         begin += part
         if name:
-            _cut(b, replace(op, name=f"{op.name}/{name}", outputs=(name,)), x, tuple(cuts))
+            cut_axes(b, replace(op, name=f"{op.name}/{name}", outputs=(name,)), x, tuple(cuts))
 
 
-def resize(b: Builder, op: Op) -> None:
-    """Resize and Upsample to the nearest pixel, where that repeats each pixel equally often."""
-    x = b.image(op, b.plain(op, data(b.take(op.inputs[0]))))
-    if op.attrs.get("mode", "nearest") != "nearest":
-        raise Unsupported(f"mode {op.attrs['mode']!r}, where 'nearest' is possible")
-    at_scales, at_sizes = (1, 3) if op.kind == "Upsample" or op.opset < 11 else (2, 3)
-    scales, sizes = optional(b, op, at_scales), optional(b, op, at_sizes)
-    dims, along = x.dims(b.batch[0]), op.attrs.get("axes") or range(len(x.axes))
-    wanted = {axis: (dims[axis], 1.0) for axis in range(len(dims))}
-    if sizes is not None and sizes.first.size:
-        for axis, size in zip(along, sizes.first, strict=True):
-            wanted[axis] = int(size), int(size) / dims[axis]
-    elif scales is not None and scales.first.size:
-        for axis, scale in zip(along, scales.fixed, strict=True):
-            wanted[axis] = int(np.floor(dims[axis] * scale)), float(scale)
-    if op.attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise Unsupported(f"keep_aspect_ratio_policy {op.attrs['keep_aspect_ratio_policy']!r}")
-    factor = {"h": 1, "w": 1}
-    for axis, (size, scale) in wanted.items():
-        if x.axes[axis] == "n" and (
-            scale == 1.0 or sizes is not None
-        ):  # a size given for the batch can only be its own
-            continue
-        places = _nearest(op, dims[axis], size, scale)
-        times = size // dims[axis]
-        if (
-            times < 1
-            or not np.array_equal(places, np.arange(size) // times)
-            or (times > 1 and x.axes[axis] not in "hw")
-        ):
-            raise Unsupported(f"sizes {dims[axis]} to {size}: only whole pixels repeated along rows and columns")
-        if x.axes[axis] in "hw":
-            factor[x.axes[axis]] = times
-    b.emit(op, "upsample", [x], {"factor": (factor["h"], factor["w"])})
+def gather(b: Builder, op: Op) -> None:
+    """Gather of data at constant places along any axis but the batch."""
+    x, given = data(b.take(op.inputs[0])), constant(b.take(op.inputs[1]), "places").fixed
+    axis = op.attrs.get("axis", 0) % len(x.axes)
+    size = b.dims(x)[axis]
+    if not given.size or given.min() < -size or given.max() >= size:
+        raise Unsupported(f"places {given.tolist()} along an axis of {size}")
+    x = pick(b, op, x, axis, np.where(given < 0, given + size, given).ravel())
+    dims = b.dims(x)
+    seen = regroup(x, dims[:axis] + given.shape + dims[axis + 1 :], b.batch[0])
+    assert seen is not None, "one axis falls into several, or goes"
+    b.alias(op, seen)
 
 
-def _nearest(op: Op, size: int, made: int, scale: float) -> np.ndarray:
-    """i64[made]: which of `size` pixels each pixel made is."""
-    out = np.arange(made, dtype=np.float64)
-    mode = op.attrs.get("coordinate_transformation_mode", "half_pixel")
-    if op.kind == "Upsample" or op.opset < 11:
-        mode, rounding = "asymmetric", "floor"
+def to_depth(b: Builder, op: Op) -> None:
+    """DepthToSpace and SpaceToDepth: the same numbers, seen in other sizes and another order."""
+    x, size = b.image(op, data(b.take(op.inputs[0]))), op.attrs["blocksize"]
+    n, c, h, w = b.dims(x)
+    if op.kind == "SpaceToDepth":
+        sizes, order = (n, c, h // size, size, w // size, size), (0, 3, 5, 1, 2, 4)
+        made = n, c * size**2, h // size, w // size
     else:
-        rounding = op.attrs.get("nearest_mode", "round_prefer_floor")
-    at = {
-        "half_pixel": lambda: (out + 0.5) / scale - 0.5,
-        "pytorch_half_pixel": lambda: (out + 0.5) / scale - 0.5 if made > 1 else out * 0,
-        "asymmetric": lambda: out / scale,
-        "align_corners": lambda: out * (size - 1) / max(made - 1, 1),
-    }.get(mode)
-    if at is None:
-        raise Unsupported(f"coordinate_transformation_mode {mode!r}")
-    rounded: Mapping[str, np.ndarray] = {
-        "round_prefer_floor": np.ceil(at() - 0.5),
-        "round_prefer_ceil": np.floor(at() + 0.5),
-        "floor": np.floor(at()),
-        "ceil": np.ceil(at()),
-    }
-    return np.clip(rounded[rounding], 0, size - 1).astype(np.int64)
+        made = n, c // size**2, h * size, w * size
+        rows_first = op.attrs.get("mode", "DCR") == "DCR"
+        sizes = (n, size, size, made[1], h, w) if rows_first else (n, made[1], size, size, h, w)
+        order = (0, 3, 4, 1, 5, 2) if rows_first else (0, 1, 4, 2, 5, 3)
+    apart = regroup(x, sizes, n) if prod(sizes) == prod((n, c, h, w)) else None
+    seen = None if apart is None else regroup(transposed(apart, order), made, n)
+    if seen is None:
+        raise Unsupported(f"blocks of {size} of sizes {[c, h, w]}")
+    b.alias(op, seen)
