@@ -12,7 +12,7 @@ Arrays = np.ndarray | Mapping[str, np.ndarray]
 
 
 def check_inputs(views: Mapping[str, View], x: Any, kinds: tuple[type, ...] = (np.ndarray,)) -> tuple[dict, int]:
-    """The input arrays by name, and the batch size; InputError where a name, dtype or shape is wrong."""
+    """The input arrays by name, [n, ...] each, and the batch size; InputError where a name, dtype or shape is wrong."""
     names = list(views)
     given = dict(x) if isinstance(x, Mapping) else {names[0]: x}
     if sorted(given) != sorted(names):
@@ -20,7 +20,8 @@ def check_inputs(views: Mapping[str, View], x: Any, kinds: tuple[type, ...] = (n
             f"inputs: expected arrays named {sorted(names)}, got {sorted(given)}. Pass a dict with one array for each."
         )
     for name, view in views.items():
-        _check_array(f"input {name!r}", given[name], view.shape, kinds)
+        _check_array(f"input {name!r}", given[name], view, kinds)
+    given = {name: view.examples(given[name]) for name, view in views.items()}
     sizes = {a.shape[0] for a in given.values()}
     if len(sizes) > 1:
         raise InputError(f"inputs: expected one batch size, got {sorted(sizes)}. Pass arrays with equal first axes.")
@@ -29,24 +30,24 @@ def check_inputs(views: Mapping[str, View], x: Any, kinds: tuple[type, ...] = (n
 
 def check_outputs(views: Mapping[str, View], out: Any, batch: int, kinds: tuple[type, ...] = (np.ndarray,)) -> dict:
     """The arrays to write by name; InputError where a name, dtype or shape is wrong, or one cannot be written."""
-    shapes = {name: view.shape for name, view in views.items()}
-    given = dict(out) if isinstance(out, Mapping) else {next(iter(shapes)): out}
-    if sorted(given) != sorted(shapes):
-        raise InputError(f"out: expected arrays named {sorted(shapes)}, got {sorted(given)}. Pass one for each output.")
+    given = dict(out) if isinstance(out, Mapping) else {next(iter(views)): out}
+    if sorted(given) != sorted(views):
+        raise InputError(f"out: expected arrays named {sorted(views)}, got {sorted(given)}. Pass one for each output.")
     for name, array in given.items():
-        _check_array(f"out {name!r}", array, shapes[name], kinds)
-        if array.shape[0] != batch:
+        _check_array(f"out {name!r}", array, views[name], kinds)
+        if views[name].batched and array.shape[0] != batch:
             raise InputError(f"out {name!r}: expected {batch} images, got {array.shape[0]}. Allocate it anew.")
         if isinstance(array, np.ndarray) and not array.flags.writeable:
             raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
     return given
 
 
-def _check_array(what: str, array: Any, shape: tuple[int, ...], kinds: tuple[type, ...]) -> None:
-    fits = isinstance(array, kinds)
-    if not fits or array.dtype != np.float32 or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+def _check_array(what: str, array: Any, view: View, kinds: tuple[type, ...]) -> None:
+    fits, batch = isinstance(array, kinds), ("n",) if view.batched else ()
+    rank, skipped = len(batch) + len(view.shape), len(batch)
+    if not fits or array.dtype != np.float32 or array.ndim != rank or array.shape[skipped:] != view.shape:
         got = f"{array.dtype}{list(array.shape)}" if fits else type(array).__name__
         raise InputError(
-            f"{what}: expected float32[n, {', '.join(map(str, shape))}], got {got}. "
-            "Convert it with numpy.asarray(x, numpy.float32) and put the batch first."
+            f"{what}: expected float32[{', '.join(map(str, (*batch, *view.shape)))}], got {got}. "
+            f"Convert it with numpy.asarray(x, numpy.float32){' and put the batch first' if batch else ''}."
         )

@@ -122,7 +122,7 @@ class Model:
 
     def _receivers(self, outputs: dict[str, np.ndarray]) -> Receivers:
         """Each output array by the name of the value that goes there."""
-        return {view.value: (outputs[name], view) for name, view in self._output_views.items()}
+        return {view.value: (view.examples(outputs[name]), view) for name, view in self._output_views.items()}
 
     def profile(self, x: Arrays, *, threads: int | None = None, repeats: int = 20) -> Profile:
         """Time each layer of a run: medians over `repeats` runs, after one that is not timed.
@@ -166,7 +166,7 @@ class Model:
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
         if out is None:
-            return {name: np.empty((batch, *view.shape), np.float32) for name, view in self._output_views.items()}
+            return {name: np.empty(view.user_shape(batch), np.float32) for name, view in self._output_views.items()}
         return borders.check_outputs(self._output_views, out, batch)
 
     def explain(self, batch: int = 64) -> Explanation:

@@ -39,6 +39,14 @@ class View:
         split = shape[2], shape[0], shape[1]
         return cls(value, split, split, (1, 2, 0), shape)
 
+    def user_shape(self, batch: int) -> Shape:
+        """Of the user's array."""
+        return (batch, *self.shape) if self.batched else self.shape
+
+    def examples(self, array: np.ndarray) -> np.ndarray:
+        """The user's array as [n, *shape]: itself, or the one example that it is; never a copy."""
+        return array if self.batched else array[None]
+
     def inward(self, x: np.ndarray) -> np.ndarray:
         """The user's [n, *shape] as the model's [n, *inner]; a view where NumPy can."""
         n = len(x)

@@ -128,7 +128,7 @@ class GpuModel(Model):
             given, batch = borders.check_inputs(self._input_views, self._as_arrays("input", x), kinds)
             if out is None:
                 on_device = batch and all(memory.is_device_array(array) for array in given.values())
-                shapes = {name: (batch, *view.shape) for name, view in self._output_views.items()}
+                shapes = {name: view.user_shape(batch) for name, view in self._output_views.items()}
                 make = cuda().device_array if on_device else np.empty
                 made = {name: make(shape, np.float32) for name, shape in shapes.items()}
             else:

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from lhc_ref.modelfile import OPS, InputSpec, ModelFileError, ModelSpec, Node
+from lhc_ref.modelfile import OPS, InputSpec, ModelFileError, Node
 from runtime.onnx.fold import Constant
 from runtime.onnx.graph import Op, Unsupported
 from runtime.onnx.masks import with_mask
-from runtime.onnx.values import BATCH, Axes, Groups, Shape, Value, batch_axis, make, view
-from runtime.views import View
+from runtime.onnx.values import BATCH, Axes, Groups, Shape, Value, batch_axis, laid, make
 
 Seen = tuple[Sequence[int], Axes]
 LONGEST_NAME = 240  # of the 256 that the model file allows: the rest is for what we append
@@ -42,31 +41,38 @@ class Builder:
         self.drafts: list[Draft] = []
         self.inputs: dict[str, Value] = {}
         self.values: dict[str, Value | Constant] = {}
-        self._made: dict[str, Draft] = {}  # by the model's value
-        self._shapes: dict[str, Shape] = {}
-        self._names: set[str] = set()
+        self.made: dict[str, Draft] = {}  # by the model's value
+        self.shapes: dict[str, Shape] = {}
+        self.names: set[str] = set()
 
     # --- Values ---------------------------------------------------------------------------------------------------
 
-    def add_input(self, name: str, dims: Shape) -> InputSpec:
-        """A graph input of ONNX's shape `dims`: an image (n, c, h, w), a row (n, c, w), or else features."""
+    def add_input(self, name: str, dims: Shape, channels_last: bool = False) -> InputSpec:
+        """A graph input of ONNX's shape `dims`: an image (n, c, h, w), a row (n, c, w), or else features; with
+        `channels_last` an image (n, h, w, c) or a row (n, w, c).
+        """
         if min(dims, default=1) < 1:
             raise Unsupported(f"shape {list(dims)}: no numbers at all")
         first: Shape = (BATCH,) if self.batched else ()
         rest = dims[int(self.batched) :]
         shape: Shape
+        split: Shape
         axes: Axes
         if len(dims) == 4 and (self.batched or dims[0] == 1):
             shape, axes = (dims[2], dims[3], dims[1]), (first, (2,), (0,), (1,))
+            if channels_last:
+                shape, axes = dims[1:], (first, (0,), (1,), (2,))
             split = shape
         elif len(dims) == 3 and (self.batched or dims[0] == 1):
             shape, axes = (1, dims[2], dims[1]), (first, (2,), (1,))
+            if channels_last:
+                shape, axes = (1, *dims[1:]), (first, (1,), (2,))
             split = shape
         else:
             parts = tuple((part,) for part in range(len(rest)))
             shape, split, axes = (prod(rest),), rest, (first, *parts) if self.batched else parts
-        inner = self._unused(name)
-        self._shapes[inner] = shape
+        inner = self.unused(name)
+        self.shapes[inner] = shape
         self.values[name] = self.inputs[name] = make(inner, shape, split, axes, self.readers.get(name, 0) == 1)
         return InputSpec(inner, shape)
 
@@ -80,7 +86,7 @@ class Builder:
 
     def alias(self, op: Op, value: Value) -> None:
         """The operator's output is `value`, maybe seen differently."""
-        name, made = op.outputs[0], self._made.get(value.name)
+        name, made = op.outputs[0], self.made.get(value.name)
         if made is not None and made is self.drafts[-1] and made.name == f"{op.name}/{made.op}":
             made.name = op.name
         self.values[name] = replace(value, sole=value.sole and self.readers.get(name, 0) == 1)
@@ -106,29 +112,29 @@ class Builder:
         wrong = [key for key, value in parsed.items() if value is None]
         if wrong:
             raise Unsupported(f"{wrong[0]} {attrs[wrong[0]]}, where {schema.attrs[wrong[0]].expected} is needed")
-        output = self._unused(op.outputs[0] if last else f"{op.outputs[0]}/{kind}")
+        output = self.unused(op.outputs[0] if last else f"{op.outputs[0]}/{kind}")
         node_name = op.name if last else f"{op.name}/{kind}"
         draft = Draft(kind, node_name, [x.name for x in inputs], output, parsed, dict(tensors or {}))
         try:
-            shape = schema.shape(_node(draft, masked=False), [x.shape for x in inputs])
+            shape = schema.shape(as_node(draft, masked=False), [x.shape for x in inputs])
         except ModelFileError as error:
             raise Unsupported(str(error)) from None
         self.drafts.append(draft)
-        self._made[output], self._shapes[output] = draft, shape
+        self.made[output], self.shapes[output] = draft, shape
         split, axes = (inputs[0].split, inputs[0].axes) if seen is None else seen(shape) if callable(seen) else seen
         value = make(output, shape, split, axes, not last or self.readers.get(op.outputs[0], 0) == 1)
         if last:
             self.values[op.outputs[0]] = value
         return value
 
-    def _unused(self, name: str) -> str:
+    def unused(self, name: str) -> str:
         """A name for a value that the model file allows and no other has: ONNX's own where possible."""
         clean = "".join(letter if letter.isprintable() else "_" for letter in name)[:LONGEST_NAME] or "value"
         found, i = clean, 1
-        while found in self._names:
+        while found in self.names:
             i += 1
             found = f"{clean}~{i}"
-        self._names.add(found)
+        self.names.add(found)
         return found
 
     # --- What operators have in common ----------------------------------------------------------------------------
@@ -187,31 +193,23 @@ class Builder:
             while stop < len(dims) and value.axes[stop] == () and dims[stop] > 1:
                 stop += 1
             if stop > axis:
-                before, after = (tuple(i for i in value.data_axes if test(i)) for test in (axis.__gt__, stop.__le__))
-                times = prod(dims[axis:stop])
-                value = self.form(op, value, (before, tuple(range(axis, stop)), after))
-                value = self._repeat(op, value, (before, tuple(range(axis, stop)), after), dims, times)
+                before = tuple(i for i in value.data_axes if i < axis)
+                run = tuple(range(axis, stop))
+                after = tuple(i for i in value.data_axes if i >= stop)
+                value = self.form(op, value, (before, run, after))
+                made = [dims[i] if i in run else size for i, size in enumerate(self.dims(value))]
+                seen = laid(made, (before, run, after), batch_axis(value))
+                factor = {"factor": (1, prod(dims[axis:stop]))}
+                value = self.emit(op, "upsample", [value], factor, seen=seen, last=False)
             axis = stop + 1
         return value
-
-    def _repeat(self, op: Op, value: Value, groups: Groups, dims: Shape, times: int) -> Value:
-        """The middle one of the model's axes, of size 1, repeated."""
-        split = [self.dims(value)[axis] for axis in groups[0]] + [dims[axis] for axis in groups[1]]
-        split += [self.dims(value)[axis] for axis in groups[2]]
-        axes: list[Shape] = [()] * len(dims)
-        for part, axis in enumerate(axis for group in groups for axis in group):
-            axes[axis] = (part,)
-        at = batch_axis(value)
-        if at is not None:
-            axes[at] = (BATCH,)
-        return self.emit(op, "upsample", [value], {"factor": (1, times)}, seen=(split, tuple(axes)), last=False)
 
     def affine(self, op: Op, value: Value, scale: np.ndarray, shift: np.ndarray) -> None:
         """`value * scale + shift`, constants that ONNX broadcasts to the value: in the convolution or dense layer that
         made it where they are numbers of its channels, else as a node.
         """
         value, (scales, shifts) = self.vectors(op, value, scale, shift)
-        made = self._made.get(value.name)
+        made = self.made.get(value.name)
         if made is not None and made.op in ("conv2d", "dense") and value.sole:
             kernel = made.tensors["kernel"]
             bias = made.tensors.get("bias", np.zeros(kernel.shape[-1], np.float32))
@@ -241,95 +239,20 @@ class Builder:
     def unpadded(self, value: Value) -> tuple[Value, tuple[tuple[int, int], tuple[int, int]]]:
         """An image without the zeros that pads put around it, and how many these are."""
         (top, bottom), (left, right) = (0, 0), (0, 0)
-        made = self._made.get(value.name)
+        made = self.made.get(value.name)
         while made is not None and made.op == "pad" and made.attrs["value"] == 0:
             (t, b), (le, r) = made.attrs["padding"]
             top, bottom, left, right = top + t, bottom + b, left + le, right + r
             inner = made.inputs[0]
-            shape, made = self._shapes[inner], self._made.get(inner)
+            shape, made = self.shapes[inner], self.made.get(inner)
             at = [value.axes[0], (2,), (0,), (1,)]
             axes = at if len(value.axes) == 4 else [at[0], at[1], at[3]]
             value = make(inner, shape, shape, axes, False)
         return value, ((top, bottom), (left, right))
 
-    # --- The end --------------------------------------------------------------------------------------------------
 
-    def finish(self, inputs: list[InputSpec], outputs: tuple[str, ...]) -> tuple[ModelSpec, dict[str, View]]:
-        """The model, and the view of each output; raises Unsupported where an output is none of the model's values."""
-        names: dict[str, str] = {}
-        views: dict[str, View] = {}
-        for name in outputs:
-            value = self.values[name]
-            if isinstance(value, Constant):
-                raise Unsupported(f"output {name!r} that is constant")
-            end = Op("", f"output {name}", (), (name,), {}, 0)
-            if len(value.data_axes) == 1:
-                value = self.reshape(end, value, (prod(value.shape),))
-            if value.name not in self._made or value.name in names.values():
-                value = self._copy(end, value)
-            names[name] = value.name
-            try:
-                views[name] = view(value, self.batched)
-            except Unsupported as error:
-                raise Unsupported(f"output {name!r}: {error}") from None
-        self._rename(names)
-        spec_outputs = tuple(self._clean[name] for name in outputs)
-        views = {name: replace(found, value=self._clean[name]) for name, found in views.items()}
-        nodes = self._nodes(frozenset(spec_outputs))
-        read = {name for node in nodes for name in node.inputs}
-        spec_inputs = tuple(entry for entry in inputs if entry.name in read)
-        return ModelSpec(spec_inputs, spec_outputs, nodes), views
-
-    def _copy(self, op: Op, value: Value) -> Value:
-        """A copy of a value under a name of its own."""
-        if len(value.shape) == 1:
-            return self.emit(op, "flatten", [value])
-        return self.emit(op, "max_pool", [value], {"size": (1, 1), "stride": (1, 1)})
-
-    def _rename(self, names: Mapping[str, str]) -> None:
-        """Give the values that are outputs the names that outputs have in ONNX."""
-        self._clean: dict[str, str] = {}
-        for name, value in names.items():
-            self._names.discard(value)
-            self._clean[name] = self._unused(name)
-        new = {value: self._clean[name] for name, value in names.items()}
-        for draft in self.drafts:
-            draft.output = new.get(draft.output, draft.output)
-            draft.inputs = [new.get(name, name) for name in draft.inputs]
-        self._shapes |= {new[value]: self._shapes[value] for value in new}
-
-    def _nodes(self, outputs: frozenset[str]) -> tuple[Node, ...]:
-        """The nodes that the outputs need, with names of their own and masks where weights are zero."""
-        kept: list[Draft] = []
-        wanted = set(outputs)
-        for draft in reversed(self.drafts):
-            if draft.output in wanted:
-                wanted.update(draft.inputs)
-                kept.append(draft)
-        kept = self._merge_pools(list(reversed(kept)), outputs)
-        self._names.clear()
-        return tuple(replace(_node(draft), name=self._unused(draft.name)) for draft in kept)
-
-    def _merge_pools(self, drafts: list[Draft], outputs: frozenset[str]) -> list[Draft]:
-        """An average over all pixels that is only read to be flattened, as the one operator that it is."""
-        readers: dict[str, list[Draft]] = {}
-        for draft in drafts:
-            for name in draft.inputs:
-                readers.setdefault(name, []).append(draft)
-        merged, gone = [], set()
-        for draft in drafts:
-            after = readers.get(draft.output, [])
-            whole = draft.op == "average_pool" and draft.attrs["size"] == self._shapes[draft.inputs[0]][:2]
-            alone = draft.output not in outputs and [reader.op for reader in after] == ["flatten"]
-            if whole and alone and draft.attrs["padding"] == "valid":
-                merged.append(replace(draft, op="global_average_pool", output=after[0].output, attrs={}))
-                gone.add(after[0].output)
-            elif draft.output not in gone:
-                merged.append(draft)
-        return merged
-
-
-def _node(draft: Draft, masked: bool = True) -> Node:
+def as_node(draft: Draft, masked: bool = True) -> Node:
+    """The node of a draft; the kernel of a convolution under the mask of its zeros."""
     tensors: dict[str, Any] = dict(draft.tensors)
     if draft.op == "conv2d" and masked:
         tensors["kernel"] = with_mask(tensors["kernel"])

@@ -4,6 +4,7 @@ A batch may be symbolic, and then so are numbers made of it. Each constant is co
 where the two results are equal it does not depend on the batch, and where they are the batch sizes it is the batch.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -120,6 +121,21 @@ def _divide(op: Op, a: Array, b: Array) -> Array:
     return (np.sign(a) * np.sign(b) * (np.abs(a) // np.abs(b))).astype(a.dtype)  # towards zero, as C does
 
 
+def _where(op: Op, a: Array, x: Array, y: Array) -> Array:
+    chosen: Array = np.where(a, x, y)
+    return chosen
+
+
+def _reduce(function: Callable[..., Array]) -> Callable[..., Array]:
+    """A reduction over some axes, or all."""
+
+    def over(op: Op, x: Array, axes: Array | None = None) -> Array:
+        along = _axes(op, axes)
+        return np.asarray(function(x, axis=along or None, keepdims=bool(op.attrs.get("keepdims", 1))), x.dtype)
+
+    return over
+
+
 FOLDS: Mapping[str, Callable[..., Array]] = {
     "Constant": _constant,
     "ConstantOfShape": _filled,
@@ -138,10 +154,31 @@ FOLDS: Mapping[str, Callable[..., Array]] = {
     "Sub": lambda op, a, b: a - b,
     "Mul": lambda op, a, b: a * b,
     "Div": _divide,
+    "Pow": lambda op, a, b: np.power(a, b).astype(a.dtype),
+    "Mod": lambda op, a, b: np.fmod(a, b) if op.attrs.get("fmod", 0) else np.mod(a, b),
+    "Max": lambda op, *xs: functools.reduce(np.maximum, xs),
+    "Min": lambda op, *xs: functools.reduce(np.minimum, xs),
+    "Equal": lambda op, a, b: a == b,
+    "Less": lambda op, a, b: a < b,
+    "LessOrEqual": lambda op, a, b: a <= b,
+    "Greater": lambda op, a, b: a > b,
+    "GreaterOrEqual": lambda op, a, b: a >= b,
+    "And": lambda op, a, b: a & b,
+    "Or": lambda op, a, b: a | b,
+    "Not": lambda op, x: ~x,
+    "Where": _where,
+    "Abs": lambda op, x: np.abs(x),
     "Neg": lambda op, x: -x,
     "Sqrt": lambda op, x: np.sqrt(x),
     "Floor": lambda op, x: np.floor(x),
     "Ceil": lambda op, x: np.ceil(x),
+    "Size": lambda op, x: np.array(x.size, np.int64),
+    "ReduceProd": _reduce(np.prod),
+    "ReduceMax": _reduce(np.max),
+    "ReduceMin": _reduce(np.min),
+    "ReduceSum": _reduce(np.sum),
+    "Tile": lambda op, x, repeats: np.tile(x, repeats),
+    "CastLike": lambda op, x, like: x.astype(like.dtype),
     "Shape": lambda op, x: np.array(x.shape[op.attrs.get("start", 0) : op.attrs.get("end")], np.int64),
     "Range": lambda op, a, b, step: np.arange(a, b, step).astype(a.dtype),
     "Expand": lambda op, x, shape: x * np.ones(shape.tolist(), x.dtype),

@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
 
 from lhc_ref.modelfile import InputSpec, ModelFileError, ModelSpec, validate
 from runtime.onnx.builder import Builder
+from runtime.onnx.finish import finish
 from runtime.onnx.fold import FOLDS, Constant, fold
 from runtime.onnx.graph import SYMBOLIC_BATCH, Graph, Op, Unsupported, read
 from runtime.onnx.operators import OPERATORS
@@ -61,7 +62,7 @@ def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> I
     The first axis of every input is a batch of independent examples where that can be; else, if all sizes are fixed,
     the whole arrays are one example.
     """
-    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0]]
+    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0] is not None]
     made = _convert(graph, shapes, (sizes[0], sizes[0]) if sizes else SYMBOLIC_BATCH)
     if isinstance(made, list) and all(dims is not None and None not in dims for dims in graph.inputs.values()):
         whole = _convert(graph, {}, None)
@@ -85,15 +86,15 @@ def _convert(
     problems = [*graph.problems, *_unknown(graph), *_wrong_names(graph)]
     readers = Counter(name for op in graph.ops for name in op.inputs)
     readers.update(graph.outputs)
-    builder = Builder(readers, batch)
+    builder, last = Builder(readers, batch), _channels_last(graph)
     builder.values.update({name: Constant.of(array) for name, array in graph.constants.items()})
-    inputs = [_input(builder, name, dims, shapes, problems) for name, dims in graph.inputs.items()]
+    inputs = [_input(builder, name, dims, shapes, last, problems) for name, dims in graph.inputs.items()]
     for op in graph.ops:
         _walk(builder, op, problems)
     if problems:
         return problems
     try:
-        spec, outputs = builder.finish([entry for entry in inputs if entry is not None], graph.outputs)
+        spec, outputs = finish(builder, [entry for entry in inputs if entry is not None], graph.outputs)
     except Unsupported as error:
         return [str(error)]
     read_inputs = {entry.name for entry in spec.inputs}
@@ -125,11 +126,22 @@ def _wrong_names(graph: Graph) -> list[str]:
     return found + [f"output {name!r}: made by no node" for name in graph.outputs if name not in made]
 
 
+def _channels_last(graph: Graph) -> set[str]:
+    """Inputs that nothing reads but transposes that put channels first: exporters of other frameworks write these."""
+    found = set()
+    for name in graph.inputs.keys() - set(graph.outputs):
+        orders = [op.kind == "Transpose" and op.attrs.get("perm") for op in graph.ops if name in op.inputs]
+        if orders and all(order in ([0, 3, 1, 2], [0, 2, 1]) for order in orders):
+            found.add(name)
+    return found
+
+
 def _input(
     builder: Builder,
     name: str,
     dims: tuple[int | None, ...] | None,
     shapes: Mapping[str, tuple[int, ...]],
+    last: Set[str],
     problems: list[str],
 ) -> InputSpec | None:
     if dims is None:
@@ -149,7 +161,7 @@ def _input(
             )
             return None
     try:
-        return builder.add_input(name, tuple(size for size in sizes if size is not None))
+        return builder.add_input(name, tuple(size for size in sizes if size is not None), name in last)
     except Unsupported as error:
         problems.append(f"input {name!r}: {error}")
         return None

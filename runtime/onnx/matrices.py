@@ -25,7 +25,7 @@ def gemm(b: Builder, op: Op) -> None:
     if bias is None:
         b.alias(op, y)
     else:
-        b.affine(op, y, np.ones(1), bias.floats("bias") * np.float32(op.attrs.get("beta", 1.0)))
+        b.affine(op, y, np.ones(()), bias.floats("bias") * np.float32(op.attrs.get("beta", 1.0)))
 
 
 def matmul(b: Builder, op: Op) -> None:

@@ -114,7 +114,7 @@ def add(b: Builder, op: Op) -> None:
         plus(b, op, first, second)
     else:
         x, given = _data_first(first, second)
-        b.affine(op, x, np.ones(1), given)
+        b.affine(op, x, np.ones(()), given)
 
 
 def sums(b: Builder, op: Op) -> None:
@@ -134,7 +134,7 @@ def mul(b: Builder, op: Op) -> None:
         b.emit(op, "mul", [y, x] if _is_pixel(x, y) else [x, y])
     else:
         x, given = _data_first(first, second)
-        b.affine(op, x, given, np.zeros(1))
+        b.affine(op, x, given, np.zeros(()))
 
 
 def _is_pixel(x: Value, all_of: Value) -> bool:
@@ -151,14 +151,14 @@ def sub(b: Builder, op: Op) -> None:
         else:
             b.emit(op, "sub", [x, y])
     elif isinstance(first, Value):
-        b.affine(op, first, np.ones(1), -constant(second, "what is taken away").floats("a constant"))
+        b.affine(op, first, np.ones(()), -constant(second, "what is taken away").floats("a constant"))
     else:
-        b.affine(op, data(second), np.full(1, -1.0), first.floats("a constant"))
+        b.affine(op, data(second), np.full((), -1.0), first.floats("a constant"))
 
 
 def negative(b: Builder, op: Op) -> None:
     """Neg."""
-    b.affine(op, data(b.take(op.inputs[0])), np.full(1, -1.0), np.zeros(1))
+    b.affine(op, data(b.take(op.inputs[0])), np.full((), -1.0), np.zeros(()))
 
 
 def div(b: Builder, op: Op) -> None:
@@ -169,7 +169,7 @@ def div(b: Builder, op: Op) -> None:
     divisor = second.floats("a constant").astype(np.float64)
     if not divisor.all():
         raise Unsupported("a division by zero")
-    b.affine(op, data(first), 1 / divisor, np.zeros(1))
+    b.affine(op, data(first), 1 / divisor, np.zeros(()))
 
 
 def power(b: Builder, op: Op) -> None:

@@ -71,7 +71,7 @@ def resize(b: Builder, op: Op) -> None:
         x = Value(made.name, made.shape, made.split, axes, made.sole)
         if outside.any():
             value = np.where(outside, op.attrs.get("extrapolation_value", 0.0), 0.0)
-            b.affine(op, x, np.ones(1), value.reshape(-1, *[1] * (len(x.axes) - at - 1)))
+            b.affine(op, x, np.ones(()), value.reshape(-1, *[1] * (len(x.axes) - at - 1)))
             x = data(b.take(op.outputs[0]))
     b.alias(op, x)
 
@@ -88,30 +88,29 @@ def _lines(b: Builder, op: Op, x: Value) -> dict[int, _Line]:
         given = optional(b, op, 1)
         roi = None if given is None else np.reshape(given.fixed, (2, len(axes)))
     if sizes is not None and sizes.first.size:
-        made, factors = _by_sizes(op, [dims[axis] for axis in axes], [int(size) for size in sizes.first])
+        # A size given for the batch can only be its own.
+        wanted = {axis: int(n) for axis, n in zip(axes, sizes.first, strict=True) if x.axes[axis] != (BATCH,)}
+        made, factors = _by_sizes(op, {axis: dims[axis] for axis in wanted}, wanted)
     elif scales is not None and scales.first.size:
-        factors = [float(scale) for scale in scales.fixed]
-        made = [int(np.floor(dims[axis] * scale)) for axis, scale in zip(axes, factors, strict=True)]
+        factors = {axis: float(scale) for axis, scale in zip(axes, scales.fixed, strict=True)}
+        factors = {axis: scale for axis, scale in factors.items() if x.axes[axis] != (BATCH,) or scale != 1}
+        made = {axis: int(np.floor(dims[axis] * scale)) for axis, scale in factors.items()}
     else:
         raise Unsupported("neither scales nor sizes")
-    if min(made) < 1:
-        raise Unsupported(f"sizes {made}: no numbers at all")
-    found = {}
-    for i, (axis, n, factor) in enumerate(zip(axes, made, factors, strict=True)):
-        crop = (0.0, 1.0) if roi is None else (float(roi[0, i]), float(roi[1, i]))
-        if x.axes[axis] != (BATCH,) or factor != 1:
-            found[axis] = _Line(dims[axis], n, factor, *crop)
-    return found
+    if min(made.values(), default=1) < 1:
+        raise Unsupported(f"sizes {list(made.values())}: no numbers at all")
+    crops = {axis: (0.0, 1.0) if roi is None else (float(roi[0, i]), float(roi[1, i])) for i, axis in enumerate(axes)}
+    return {axis: _Line(dims[axis], n, factors[axis], *crops[axis]) for axis, n in made.items()}
 
 
-def _by_sizes(op: Op, dims: list[int], sizes: list[int]) -> tuple[list[int], list[float]]:
-    """Sizes made and scales; with a policy all axes have one scale."""
-    scales = [made / size for made, size in zip(sizes, dims, strict=True)]
+def _by_sizes(op: Op, dims: dict[int, int], sizes: dict[int, int]) -> tuple[dict[int, int], dict[int, float]]:
+    """Sizes made and scales, by axis; with a policy all axes have one scale."""
+    scales = {axis: made / dims[axis] for axis, made in sizes.items()}
     policy = op.attrs.get("keep_aspect_ratio_policy", "stretch")
     if policy == "stretch":
         return sizes, scales
-    scale = min(scales) if policy == "not_larger" else max(scales)
-    return [int(scale * size + 0.5) for size in dims], [scale] * len(dims)
+    scale = min(scales.values()) if policy == "not_larger" else max(scales.values())
+    return {axis: int(scale * size + 0.5) for axis, size in dims.items()}, dict.fromkeys(dims, scale)
 
 
 def _rounded(op: Op, line: _Line, places: np.ndarray) -> np.ndarray:

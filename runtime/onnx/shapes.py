@@ -102,8 +102,10 @@ def reshape(b: Builder, op: Op) -> None:
 def _see_as(b: Builder, op: Op, x: Value, first: Shape, second: Shape) -> None:
     """The value in ONNX's shape `first`, which is `second` at the other batch size."""
     seen = regroup(x, first, b.batch[0])
-    if seen is None:
-        seen = regroup(b.form(op, x, (x.data_axes,)), first, b.batch[0])
+    if seen is None and batch_axis(x) in (0, None):
+        x = b.form(op, x, (x.data_axes,))
+        whole = replace(x, split=x.shape, axes=((BATCH,), (0,)) if batch_axis(x) == 0 else ((0,),))
+        seen = regroup(whole, first, b.batch[0])
     if seen is None or seen.dims(b.batch[1]) != second:
         raise Unsupported(f"a reshape from {list(b.dims(x))} to {list(first)}, which takes the batch axis apart")
     b.alias(op, seen)

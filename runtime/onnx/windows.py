@@ -157,8 +157,8 @@ def average_pool(b: Builder, op: Op) -> None:
     kernel = {"kernel": np.ones((kh, kw, 1, c), np.float32)}
     sums = b.emit(op, "conv2d", [x], window, kernel, seen=as_image(x), last=False)
     if np.all(divisors == divisors.flat[0]):
-        divisors = divisors.flat[:1]
-    b.affine(op, sums, 1 / divisors, np.zeros(1))
+        divisors = divisors.flat[0]
+    b.affine(op, sums, 1 / divisors, np.zeros(()))
 
 
 def _counted(size: int, taps: int, stride: int, dilation: int, pad: Pair, ceiled: Pair, padding: bool) -> np.ndarray:

@@ -23,30 +23,10 @@ Reshape Resize Sigmoid Slice Softmax Split Squeeze Sub Tanh Transpose Unsqueeze 
 """.split()
 # What the importer says of a case that it refuses -> why it is not claimed.
 REASONS = {
-    "where (n, features), (n, c, w) or (n, c, h, w) is needed": "the input has no batch axis, or five axes",
-    "the batch axis, where another is needed": "works along the batch: images are independent of each other here",
-    "of axis 'n'": "works along the batch: images are independent of each other here",
-    "which does not keep the batch first": "works along the batch: images are independent of each other here",
-    "where the first must be the batch": "works along the batch: images are independent of each other here",
-    "where all but the batch must be flattened": "works along the batch: images are independent of each other here",
-    "which are not all of size 1 beside the batch": "works along the batch: images are independent of each other here",
-    "transA": "works along the batch: images are independent of each other here",
-    "which is not one number a unit": "a bias for each image of the batch",
-    "a constant where the graph's data are needed": "works along the batch: images are independent of each other here",
-    "where only h and w are possible": "a mean over channels or the batch",
-    "which is not one number a channel": "a constant for each pixel, or for each column",
-    "slopes that are not one number a channel": "a slope for each number",
+    "an input of 5 axes, where": "windows over three axes: images and rows have two and one",
     "training mode": "training",
-    "no such operator here": "no kernel for it yet: refused clearly",
-    "a pool here has none": "pools have no dilation",
-    "where 'nearest' is possible": "interpolation other than to the nearest pixel",
-    "only whole pixels repeated": "pixels repeated unevenly, or left out",
-    "keep_aspect_ratio_policy": "sizes that follow from each other",
-    "for axes": "a product of two tensors, of which the second is no matrix",
-    "data where only constants can be computed with": "an index into data",
     "that is constant": "a graph that computes nothing",
-    "shape [3, 4, 0]": "no numbers at all",
-    "a slice 10:10:1": "no numbers at all",
+    "no numbers at all": "an array of size 0",
 }
 
 

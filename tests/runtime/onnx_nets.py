@@ -5,6 +5,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from lhc_ref.evaluate import evaluate_with_bounds
+
 OPSET = 17
 
 
@@ -44,3 +46,21 @@ def reference(model, inputs):
     """What the ONNX package's reference computes: arrays by output name."""
     made = ReferenceEvaluator(model).run(None, inputs)
     return dict(zip([item.name for item in model.graph.output], made, strict=True))
+
+
+def images(*nodes, size=(6, 7, 5), opset=17, **constants):
+    """x (n, c, h, w) -> nodes -> y."""
+    return graph(nodes, {"x": ["N", *size]}, "y", constants, opset)
+
+
+def batch_of(model, n=3, make=whole):
+    """An array for each input of a model."""
+    dims = {item.name: [d.dim_value for d in item.type.tensor_type.shape.dim] for item in model.graph.input}
+    return {name: make(9, n, *shape[1:]) for name, shape in dims.items()}
+
+
+def value_and_bound(loaded, x):
+    """The output in float64 and its bound, as ONNX has it."""
+    (given,), (made,) = (list(views.values()) for views in loaded.views)
+    value, bound = evaluate_with_bounds(loaded.spec, {given.value: given.inward(x["x"])})[made.value]
+    return made.outward(value), made.outward(bound)

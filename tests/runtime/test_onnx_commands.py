@@ -54,7 +54,7 @@ def test_convert_writes_a_model_file_that_computes_the_same(net, tmp_path, capsy
     assert_exact(got["z"], want["z"].transpose(0, 2, 3, 1))
     facts = json.loads(run(capsys, "convert", path, out, "--json"))
     assert facts["nodes"] == len(modelfile.load(out).nodes)
-    assert [layer["masked"] for layer in facts["masks"]] == [True, True, False]
+    assert [layer["masked"] for layer in facts["masks"]] == [True, True, True]
 
 
 def test_a_model_file_may_be_given_images_with_channels_first(net, tmp_path, capsys):
