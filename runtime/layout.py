@@ -1,16 +1,18 @@
 """How activations lie in memory.
 
-IMAGES: the lanes of a vector are images, channels in blocks of up to 32; for batches. CHANNELS: one image, channels
-innermost; for single images. Element (channel c, pixel p, lane l) is at ``((c // block) * pixels + p) * pixel + (c %
-block) * lanes + l``, where `pixel` counts the elements of one pixel of one block. Where that would be a power of two of
-bytes, pixels side by side would fall into few sets of the first-level cache (measured: half the speed), so one vector
-of padding follows each pixel.
+IMAGES: the lanes of a vector are images, channels in blocks of up to 32; for batches. WIDE: the same with the lanes of
+two vectors side by side, so that a register tile of one pixel is large enough; for larger batches, on machines whose
+tiles are small. CHANNELS: one image, channels innermost; for single images. Element (channel c, pixel p, lane l) is at
+``((c // block) * pixels + p) * pixel + (c % block) * lanes + l``, where `pixel` counts the elements of one pixel of one
+block. Where that would be a power of two of bytes, pixels side by side would fall into few sets of the first-level
+cache (measured: half the speed), so one channel's lanes of padding follow each pixel.
 """
 
 from dataclasses import dataclass
 
 from runtime.kernels.machine import LANES
-from runtime.kernels.vector import BLOCK, PIXEL
+from runtime.kernels.tiles import wide_tiles
+from runtime.kernels.vector import BLOCK
 from runtime.spec import Shape
 
 
@@ -26,6 +28,14 @@ class Layout:
     name: str
     lanes: int
 
+    @property
+    def meaning(self) -> str:
+        """What the lanes are, in words."""
+        if self.lanes == 1:
+            return "one image, channels in the lanes of a vector"
+        vectors = "a vector" if self.lanes == LANES else f"{self.lanes // LANES} vectors side by side"
+        return f"{self.lanes} images in the lanes of {vectors}"
+
     def block(self, channels: int) -> int:
         """Channels in a block, padding included."""
         return min(BLOCK, round_up(channels, 8)) if self.lanes > 1 else round_up(channels, LANES)
@@ -33,7 +43,7 @@ class Layout:
     def pixel(self, channels: int) -> int:
         """Elements from one pixel of a block to the next."""
         if self.lanes > 1:
-            return PIXEL if channels >= BLOCK else self.block(channels) * self.lanes
+            return (self.block(channels) + (channels >= BLOCK)) * self.lanes
         return self.block(channels) + (LANES if channels % 128 == 0 else 0)
 
     def fits(self, channels: int, tile_channels: int) -> bool:
@@ -48,4 +58,6 @@ class Layout:
 
 
 IMAGES = Layout("images", LANES)
+WIDE = Layout("wide", 2 * LANES)
 CHANNELS = Layout("channels", 1)
+LAYOUTS = (WIDE, IMAGES, CHANNELS) if wide_tiles() else (IMAGES, CHANNELS)

@@ -15,7 +15,7 @@ from runtime.borders import Arrays
 from runtime.execute import Executor, Receivers
 from runtime.explain import Explanation
 from runtime.kernels.machine import LANES
-from runtime.layout import CHANNELS, IMAGES, Layout
+from runtime.layout import CHANNELS, IMAGES, LAYOUTS, WIDE, Layout
 from runtime.plan import Draft, Plan, build, draft
 from runtime.profile import Profile, require_clock, summarize
 from runtime.threads import resolve
@@ -75,15 +75,31 @@ class Model:
         """How a batch is cut: (layout, number of images) in order; each part goes the way that the cost model finds
         cheaper. A single image always goes by itself.
         """
+        wide = self._wide_images(batch)
+        parts = [(WIDE, wide), *self._narrow_parts(batch - wide)]
+        return [part for part in parts if part[1]]
+
+    def _wide_images(self, batch: int) -> int:
+        """Images that go two vectors at a time: whole groups, at least two of them, for two groups keep two cores busy
+        without waiting for each other.
+        """
+        whole = batch // WIDE.lanes * WIDE.lanes
+        if WIDE not in LAYOUTS or whole < 2 * WIDE.lanes:
+            return 0
+        groups = WIDE.lanes // IMAGES.lanes
+        return whole if self._draft(WIDE).cycles < groups * self._draft(IMAGES).cycles else 0
+
+    def _narrow_parts(self, batch: int) -> list[tuple[Layout, int]]:
+        """The cut of images that don't go two vectors at a time."""
         whole, rest = batch // LANES * LANES, batch % LANES
         if batch <= 1:
-            return [(CHANNELS, batch)] if batch else []
+            return [(CHANNELS, batch)]
         group, single = self._draft(IMAGES).cycles, self._draft(CHANNELS).cycles
         if group > LANES * single:
             return [(CHANNELS, batch)]
         if rest and group <= rest * single:
             whole, rest = batch, 0
-        return [part for part in ((IMAGES, whole), (CHANNELS, rest)) if part[1]]
+        return [(IMAGES, whole), (CHANNELS, rest)]
 
     def run(
         self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None

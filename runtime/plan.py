@@ -2,6 +2,7 @@
 explains.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,13 +131,13 @@ def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
     """Tasks of a convolution: as many tiles as fit in cache with their weights, as many output rows as make it worth
     while.
     """
-    oh, tiles = int(step["oh"]), packed.tiles
+    oh, tiles, near = int(step["oh"]), packed.tiles, int(step["tiles_near"])
     fit = max(1, int(TILE_WEIGHT_BYTES * tiles / max(packed.weights.nbytes, 1)))
     rows_if_all_tiles = max(1, min(oh, int(TASK_CYCLES * oh / max(cycles, 1.0))))
     if fit >= tiles:
         per_tiles, per_rows = tiles, rows_if_all_tiles
     else:
-        per_tiles = min(tiles, fit)
+        per_tiles = min(tiles, max(fit // near, 1) * near)
         per_rows = max(1, min(oh, int(TASK_CYCLES * oh * tiles / max(cycles * per_tiles, 1.0))))
     step["tiles_per_task"], step["rows_per_task"] = per_tiles, per_rows
     step["tile_chunks"] = -(-tiles // per_tiles)
@@ -162,7 +163,10 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["stride_y"], step["stride_x"] = window.stride
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
-    step["x_stride"] = window.stride[1] * step["x_pixel"]
+    wide, tile = layout.lanes > LANES, choice.entry.tile
+    step["x_stride"] = LANES if wide else window.stride[1] * step["x_pixel"]
+    step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
+    step["tiles_near"] = math.gcd(tile.near, int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
     step["tiles"], step["tile_outputs"], step["tile_channels"] = packed.tiles, choice.entry.tile.outputs, channels
     step["row_size"], step["parts"] = channels, packed.parts

@@ -18,11 +18,11 @@ from runtime.commands.inputs import Arrays, open_inputs, to_net
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow, progress
 from runtime.kernels.machine import LANES
-from runtime.layout import CHANNELS, IMAGES, Layout
+from runtime.layout import LAYOUTS, Layout
 from runtime.spec import to_layers
 
-PATHS = (IMAGES, CHANNELS)  # every way in which a batch can be run
-SAMPLES = LANES + 1  # a whole group of images, and one that starts the next
+PATHS = LAYOUTS  # every way in which a batch can be run
+SAMPLES = max(layout.lanes for layout in LAYOUTS) + 1  # a whole group of images, and one that starts the next
 CHUNK_BYTES = 2**29  # of values alive at a time
 
 
@@ -247,7 +247,8 @@ def _random(spec: ModelSpec, count: int, seed: int) -> Arrays:
 def _lines(done: Verification, facts: Mapping[str, Any]) -> Iterator[str]:
     """The text for people."""
     yield f"{facts['samples']} images ({facts['input']}), {facts['threads']} threads, each way to run a batch:"
-    yield f"  {IMAGES.name}: {LANES} images in the lanes of a vector; {CHANNELS.name}: one image, channels in the lanes"
+    for layout in PATHS:
+        yield f"  {layout.name}: {layout.meaning}"
     yield ""
     yield "outputs against float64; bounds carried from the input, which grow with each layer"
     head = ("  output", "path", "|value| max", "|difference| max", "ratio max", "= |difference|", "/ bound", "at")

@@ -8,15 +8,23 @@ fall in the padding are not executed. `starts` holds, for each output tile and t
 from numba import literal_unroll
 
 from runtime.kernels.options import kernel
-from runtime.kernels.vector import IMAGES_NEAR, add_tile, bias_tile, clamp_tile, fma_rows, load_tile, marker, store_tile
+from runtime.kernels.vector import (
+    IMAGES_NEAR,
+    LANES,
+    add_tile,
+    bias_tile,
+    clamp_tile,
+    fma_rows,
+    load_tile,
+    marker,
+    store_tile,
+)
 
 ONE = marker(1)
 
 
 @kernel
-def conv_tile(
-    kind, pixels, outputs, step, arena, weights, index, x_at, out_at, residual_at, tile, first_tap, last_tap, segments
-):
+def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, tile, first_tap, last_tap, segments):
     """One register tile: bias, the rows of the given tap segments, residual, activation, store."""
     starts = step["starts_at"] + tile * (step["taps"] + 1)
     rows_at, row_size = step["rows_at"], step["row_size"]
@@ -37,62 +45,67 @@ def conv_tile(
             pixels,
             outputs,
         )
-    if residual_at >= 0:
-        acc = add_tile(acc, load_tile(arena, residual_at, step["out_pixel"], pixels, outputs))
+    if step["residual_at"] >= 0:
+        residual_at = out_at + step["residual_at"] - step["out_at"]
+        acc = add_tile(acc, load_tile(arena, residual_at, step["out_stride"], step["apart"], pixels, outputs))
     acc = clamp_tile(acc, step["low"], step["high"])
-    store_tile(acc, arena, out_at, step["out_pixel"], pixels, outputs)
+    store_tile(acc, arena, out_at, step["out_stride"], step["apart"], pixels, outputs)
 
 
 @kernel
-def conv(kind, outputs, sizes, step, task, base, arena, weights, index):
+def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index):
     """The part of one layer and image group that belongs to a task: some output rows of some output tiles.
 
-    Each run of output columns that see the same taps is covered by tiles of the pixel numbers in `sizes`, largest
-    first.
+    Each run of output columns that see the same taps is covered by register tiles: `sizes` are the numbers of vectors
+    along the columns, largest first, and `columns` how many columns each of them stands for. Output tiles whose rows
+    are the same walk over the pixels together (`tiles_near` of them), so that activations are read from the nearest
+    cache.
     """
-    oh, ow, kw, dy = step["oh"], step["ow"], step["kw"], step["dilation_y"]
+    oh, ow, h, kw, dy = step["oh"], step["ow"], step["h"], step["kw"], step["dilation_y"]
     tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
     first_tile = tile_chunk * step["tiles_per_task"]
     last_tile = min(step["tiles"], first_tile + step["tiles_per_task"])
     first_oy = row_chunk * step["rows_per_task"]
+    tiles_near, tile_size = step["tiles_near"], step["tile_channels"] * step["lanes"]
+    x_step, out_pixel = step["stride_x"] * step["x_pixel"], step["out_pixel"]
     for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
         iy = oy * step["stride_y"] - step["pad_top"]
-        ky_high = min(step["kh"], max(0, -((iy - step["h"]) // dy)))
+        ky_high = min(step["kh"], max(0, -((iy - h) // dy)))
         ky_low = min(ky_high, max(0, -(iy // dy)))
-        for tile in range(first_tile, last_tile):
-            channel = tile * step["tile_channels"]
+        for near in range(first_tile, last_tile, tiles_near):
+            far = min(last_tile, near + tiles_near)
+            channel = near * step["tile_channels"]
             block, inside = channel // step["out_block"], channel % step["out_block"]
-            tile_at = (block * oh + oy) * ow * step["out_pixel"] + inside * step["lanes"]
-            x_row = base + step["x_at"] + iy * step["x_row"] + tile * step["x_tile"]
+            out_row = base + step["out_at"] + (block * oh + oy) * ow * out_pixel + inside * step["lanes"]
+            x_row = base + step["x_at"] + iy * step["x_row"] - step["pad_left"] * step["x_pixel"]
             for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
-                ox, count, kx_low, kx_high = index[run], index[run + 1], index[run + 2], index[run + 3]
+                ox, kx_low, kx_high = index[run], index[run + 2], index[run + 3]
+                end = ox + index[run + 1]
                 if kx_low == 0 and kx_high == kw:
                     segments, first_tap, last_tap = 1, ky_low * kw, ky_high * kw
                 else:
                     segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
-                end = ox + count
-                for pixels in literal_unroll(sizes):
-                    while end - ox >= len(pixels):
-                        x_at = x_row + (ox * step["stride_x"] - step["pad_left"]) * step["x_pixel"]
-                        out_at = base + step["out_at"] + tile_at + ox * step["out_pixel"]
-                        residual_at = out_at + step["residual_at"] - step["out_at"] if step["residual_at"] >= 0 else -1
-                        conv_tile(
-                            kind,
-                            pixels,
-                            outputs,
-                            step,
-                            arena,
-                            weights,
-                            index,
-                            x_at,
-                            out_at,
-                            residual_at,
-                            tile,
-                            first_tap,
-                            last_tap,
-                            segments,
-                        )
-                        ox += len(pixels)
+                for size in literal_unroll(sizes):
+                    wide = len(size) // len(columns)
+                    while end - ox >= wide:
+                        x_at, out_at = x_row + ox * x_step, out_row + ox * out_pixel
+                        for tile in range(near, far):
+                            conv_tile(
+                                kind,
+                                size,
+                                outputs,
+                                step,
+                                arena,
+                                weights,
+                                index,
+                                x_at + tile * step["x_tile"],
+                                out_at + (tile - near) * tile_size,
+                                tile,
+                                first_tap,
+                                last_tap,
+                                segments,
+                            )
+                        ox += wide
 
 
 @kernel
@@ -110,7 +123,7 @@ def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_a
         if part == 0:
             acc = bias_tile(IMAGES_NEAR, weights, bias_at + channel, pixels, ONE)
         else:
-            acc = load_tile(arena, here, out_pixel, pixels, ONE)
+            acc = load_tile(arena, here, out_pixel, LANES, pixels, ONE)
         for s in range(segments):
             first, last = index[starts + first_tap + s * kw], index[starts + last_tap + s * kw]
             acc = fma_rows(
@@ -129,9 +142,9 @@ def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_a
             )
         if last_part:
             if residual_at >= 0:
-                acc = add_tile(acc, load_tile(arena, residual_at + here - out_at, out_pixel, pixels, ONE))
+                acc = add_tile(acc, load_tile(arena, residual_at + here - out_at, out_pixel, LANES, pixels, ONE))
             acc = clamp_tile(acc, step["low"], step["high"])
-        store_tile(acc, arena, here, out_pixel, pixels, ONE)
+        store_tile(acc, arena, here, out_pixel, LANES, pixels, ONE)
         starts += taps + 1
 
 

@@ -47,16 +47,16 @@ def export_images(step, task, base, arena, first, count):
 @kernel
 def pool_tile(vectors, maximum, step, arena, x_at, out_at, rows, columns, scale):
     """One pixel of some channels: the maximum, or the sum times a factor, over a window that lies inside the image."""
-    acc = load_tile(arena, x_at, 0, ONE, vectors)
+    acc = load_tile(arena, x_at, 0, LANES, ONE, vectors)
     for ky in range(rows):
         for kx in range(columns):
             if ky + kx > 0:
                 at = x_at + ky * step["dilation_y"] * step["x_row"] + kx * step["dilation_x"] * step["x_pixel"]
-                other = load_tile(arena, at, 0, ONE, vectors)
+                other = load_tile(arena, at, 0, LANES, ONE, vectors)
                 acc = max_tile(acc, other) if maximum else add_tile(acc, other)
     if not maximum:
         acc = scale_tile(acc, scale)
-    store_tile(clamp_tile(acc, step["low"], step["high"]), arena, out_at, 0, ONE, vectors)
+    store_tile(clamp_tile(acc, step["low"], step["high"]), arena, out_at, 0, LANES, ONE, vectors)
 
 
 @kernel
@@ -91,10 +91,12 @@ def elementwise(two, step, task, base, arena):
     """Part of ``out = clamp(x + residual)``, or of ``out = clamp(x)``."""
     chunk = step["rows_per_task"]
     for i in range(task * chunk, min(step["tiles"], (task + 1) * chunk)):
-        acc = load_tile(arena, base + step["x_at"] + i * LANES, 0, ONE, ONE)
+        acc = load_tile(arena, base + step["x_at"] + i * LANES, 0, LANES, ONE, ONE)
         if two:
-            acc = add_tile(acc, load_tile(arena, base + step["residual_at"] + i * LANES, 0, ONE, ONE))
-        store_tile(clamp_tile(acc, step["low"], step["high"]), arena, base + step["out_at"] + i * LANES, 0, ONE, ONE)
+            acc = add_tile(acc, load_tile(arena, base + step["residual_at"] + i * LANES, 0, LANES, ONE, ONE))
+        store_tile(
+            clamp_tile(acc, step["low"], step["high"]), arena, base + step["out_at"] + i * LANES, 0, LANES, ONE, ONE
+        )
 
 
 @kernel

@@ -5,7 +5,7 @@ too.
 from dataclasses import dataclass
 
 from runtime.kernels.step import Kernel
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tile
+from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tile, wide_tiles
 
 
 @dataclass(frozen=True)
@@ -21,10 +21,11 @@ class Entry:
 
 
 def _entries() -> tuple[Entry, ...]:
-    both = ("images", "channels")
+    every = ("wide", "images", "channels") if wide_tiles() else ("images", "channels")
     entries = [
         Entry(f"f32_conv2d_images_rows_{t.name}__cpu", Kernel.CONV_IMAGES, ("images",), t) for t in images_tiles()
     ]
+    entries += [Entry(f"f32_conv2d_wide_rows_{t.name}__cpu", Kernel.CONV_IMAGES, ("wide",), t) for t in wide_tiles()]
     entries += [
         Entry(f"f32_conv2d_channels_rows_{t.name}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
         for t in channels_tiles()
@@ -41,7 +42,7 @@ def _entries() -> tuple[Entry, ...]:
         ("add", Kernel.ADD),
         ("activate", Kernel.ACTIVATE),
     ):
-        entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, both))
+        entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, every))
     for op, kernel in (
         ("softmax", Kernel.SOFTMAX),
         ("flatten", Kernel.FLATTEN),
@@ -50,7 +51,7 @@ def _entries() -> tuple[Entry, ...]:
         ("import", Kernel.IMPORT),
         ("export", Kernel.EXPORT),
     ):
-        entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, both))
+        entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, every))
     return tuple(entries)
 
 

@@ -144,16 +144,16 @@ def _bias_tile(kind, array, offset, pixels, outputs):
     return tuple(_lanes(array, offset + o * LANES).copy() for _ in pixels for o in range(len(outputs)))
 
 
-def _load_tile(array, offset, stride, pixels, outputs):
+def _load_tile(array, offset, stride, apart, pixels, outputs):
     return tuple(
-        _lanes(array, offset + p * stride + o * LANES).copy() for p in range(len(pixels)) for o in range(len(outputs))
+        _lanes(array, offset + p * stride + o * apart).copy() for p in range(len(pixels)) for o in range(len(outputs))
     )
 
 
-def _store_tile(tile, array, offset, stride, pixels, outputs):
+def _store_tile(tile, array, offset, stride, apart, pixels, outputs):
     for p in range(len(pixels)):
         for o in range(len(outputs)):
-            _lanes(array, offset + p * stride + o * LANES)[:] = tile[p * len(outputs) + o]
+            _lanes(array, offset + p * stride + o * apart)[:] = tile[p * len(outputs) + o]
 
 
 def _gather(array: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
@@ -220,35 +220,33 @@ def bias_tile(typing, kind, array, offset, pixels, outputs):
 
 
 @primitive(_load_tile)
-def load_tile(typing, array, offset, stride, pixels, outputs):
-    """Vector o of pixel p is array[offset + p*stride + o*LANES : +LANES]."""
+def load_tile(typing, array, offset, stride, apart, pixels, outputs):
+    """Vector o of pixel p is array[offset + p*stride + o*apart : +LANES]."""
     tile = tile_type(pixels, outputs)
 
     def codegen(context, b, sig, args):
-        base = at(context, b, sig.args[0], args[0], args[1])
-        vectors = [
-            load_vector(b, ahead(b, step(b, base, args[2], p), o * LANES))
-            for p in range(len(pixels))
-            for o in range(len(outputs))
-        ]
-        return cgutils.pack_array(b, vectors, VEC)
+        places = _tile_places(b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], pixels, outputs)
+        return cgutils.pack_array(b, [load_vector(b, place) for place in places], VEC)
 
-    return tile(array, types.int64, types.int64, pixels, outputs), codegen
+    return tile(array, types.int64, types.int64, types.int64, pixels, outputs), codegen
 
 
 @primitive(_store_tile)
-def store_tile(typing, tile, array, offset, stride, pixels, outputs):
-    """array[offset + p*stride + o*LANES : +LANES] = vector o of pixel p."""
+def store_tile(typing, tile, array, offset, stride, apart, pixels, outputs):
+    """array[offset + p*stride + o*apart : +LANES] = vector o of pixel p."""
 
     def codegen(context, b, sig, args):
-        base = at(context, b, sig.args[1], args[1], args[2])
-        for p in range(len(pixels)):
-            for o in range(len(outputs)):
-                value = b.extract_value(args[0], p * len(outputs) + o)
-                store_vector(b, value, ahead(b, step(b, base, args[3], p), o * LANES))
+        places = _tile_places(b, at(context, b, sig.args[1], args[1], args[2]), args[3], args[4], pixels, outputs)
+        for value, place in zip(unpack(b, args[0], len(places)), places, strict=True):
+            store_vector(b, value, place)
         return context.get_dummy_value()
 
-    return types.void(tile, array, types.int64, types.int64, pixels, outputs), codegen
+    return types.void(tile, array, types.int64, types.int64, types.int64, pixels, outputs), codegen
+
+
+def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: Any, outputs: Any) -> list:
+    """Pointers to the vectors of a tile, pixel by pixel."""
+    return [step(b, step(b, base, stride, p), apart, o) for p in range(len(pixels)) for o in range(len(outputs))]
 
 
 # --- multiply-add over kept rows -------------------------------------------------------------------------------------

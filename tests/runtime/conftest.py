@@ -8,7 +8,7 @@ import pytest
 
 from runtime import execute
 from runtime.kernels.vector import COMPILED
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import LAYOUTS
 from tests.runtime.nets import GuardedModel, conv_spec
 
 try:
@@ -26,7 +26,7 @@ def compiled():
         return
     spec = conv_spec(np.ones((1, 1, 1, 1), np.float32), (1, 1, 1))
     with _alone():
-        for layout in (IMAGES, CHANNELS):
+        for layout in LAYOUTS:
             for threads, groups in ((1, 1), (1, 2), (2, 1), (2, 2)):
                 batch = groups * layout.lanes
                 GuardedModel(spec, layout, small_tasks=True).run(np.ones((batch, 1, 1, 1), np.float32), threads=threads)

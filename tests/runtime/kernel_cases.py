@@ -14,7 +14,8 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import COMPILED
-from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.layout import BLOCK, CHANNELS
+from runtime.layout import LAYOUTS as EVERY_LAYOUT
 from runtime.spec import Layer, Window
 from tests import oracle, strategies
 from tests.model_strategies import MAKERS, NOT_ON_RANK
@@ -23,7 +24,7 @@ from tests.runtime.nets import conv_spec, net
 from tests.strategies import ConvCase, numbers, seeds
 from tests.tolerances import softmax_bound, sum_bound
 
-LAYOUTS = {layout.name: layout for layout in (IMAGES, CHANNELS)}
+LAYOUTS = {layout.name: layout for layout in EVERY_LAYOUT}
 CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
 MAX_CHANNELS = 2 * BLOCK + 1
 WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]

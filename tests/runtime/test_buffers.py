@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime.buffers import ALIGN, Lifetime, aligned_copy, aligned_zeros, assign
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import LAYOUTS
 from runtime.plan import build, draft
 from tests.model_strategies import models
 from tests.tolerances import assert_identical
@@ -64,7 +64,7 @@ def test_memory_is_aligned_and_zero(dtype):
     assert_identical(aligned_copy(parts, dtype), np.concatenate(parts))
 
 
-@given(models(), st.sampled_from([IMAGES, CHANNELS]))
+@given(models(), st.sampled_from(LAYOUTS))
 def test_a_step_never_writes_what_a_later_step_still_reads(spec, layout):
     """Replays a plan's steps on labels instead of numbers."""
     plan = build(spec, draft(spec, layout))

@@ -25,11 +25,13 @@ from lhc_ref.modelfile import MaskedKernel
 from runtime import cli
 from runtime.commands import inputs, memory, running, verify
 from runtime.kernels.machine import LANES
+from runtime.layout import LAYOUTS
 from runtime.spec import to_layers
 from tests.runtime.nets import conv_spec, net
 from tests.tolerances import assert_identical
 
 ROOT = Path(__file__).parents[2]
+PATHS = [layout.name for layout in LAYOUTS]
 CLASSES = ("ant", "bee", "cat")
 SCALE = {"subtract": (2.0,), "divide": (4.0,)}
 
@@ -333,10 +335,10 @@ def test_eval_counts_nan_as_wrong(model, numbers, tmp_path, capsys):
 def test_verify_agrees(model, capsys):
     facts = facts_of(capsys, "verify", model)
     assert facts["inside"]
-    assert facts["samples"] == LANES + 1
+    assert facts["samples"] == verify.SAMPLES
     assert facts["input"] == "random, normal, seed 0"
-    assert [(one["path"], one["output"]) for one in facts["outputs"]] == [("images", "p"), ("channels", "p")]
-    assert [one["value"] for one in facts["layers"]] == [*"bcdefp"] * 2
+    assert [(one["path"], one["output"]) for one in facts["outputs"]] == [(path, "p") for path in PATHS]
+    assert [one["value"] for one in facts["layers"]] == [*"bcdefp"] * len(PATHS)
     assert facts["layers"][0]["layer"] == "node a+node b"
     for one in (*facts["outputs"], *facts["layers"]):
         assert one["inside"]
@@ -361,7 +363,7 @@ def test_verify_given_input(model, numbers, tmp_path, capsys):
 
 def test_verify_several_inputs_and_outputs(tmp_path, capsys):
     facts = facts_of(capsys, "verify", saved(tmp_path, two_ended_net()))
-    assert [one["output"] for one in facts["outputs"]] == ["sum", "file"] * 2
+    assert [one["output"] for one in facts["outputs"]] == ["sum", "file"] * len(PATHS)
 
 
 def test_verify_in_small_parts_finds_the_same(model, capsys, monkeypatch):
@@ -375,7 +377,7 @@ def test_verify_in_small_parts_finds_the_same(model, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("fault", [1e-3, np.nan, np.inf])
-@pytest.mark.parametrize("path", ["images", "channels"])
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("where", ["b", "d", "p"])
 def test_verify_finds_a_fault(model, capsys, monkeypatch, fault, path, where):
     """One wrong number of one value, in one way to run a batch; in the output's plan too where it is the output."""
@@ -393,10 +395,8 @@ def test_verify_finds_a_fault(model, capsys, monkeypatch, fault, path, where):
     assert not facts["inside"]
     assert {(one["path"], one["value"]) for one in facts["layers"] if not one["inside"]} >= {(path, where)}
     wrong = next(one for one in facts["layers"] if (one["path"], one["value"]) == (path, where))
-    assert wrong["index"][0] == LANES
-    assert [one["inside"] for one in facts["outputs"]] == [
-        where != "p" or path != name for name in ("images", "channels")
-    ]
+    assert wrong["index"][0] == verify.SAMPLES - 1
+    assert [one["inside"] for one in facts["outputs"]] == [where != "p" or path != name for name in PATHS]
     assert cli.main(["verify", model]) == 1
     assert f"OUTSIDE the bounds: {path} {where}" in capsys.readouterr().out
 

@@ -7,12 +7,12 @@ import pytest
 
 from runtime.kernels.machine import LANES
 from runtime.kernels.vector import COMPILED
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import LAYOUTS
 from tests.runtime.nets import GUARD, GuardedModel, conv_spec, definition
 from tests.strategies import numbers
 from tests.tolerances import assert_exact
 
-both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+both_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 SPEC = conv_spec(numbers(1, "kernel", (3, 3, 4, 8)), (3, 4, 4), numbers(1, "bias", (8,)), padding="same")
 X = numbers(1, "x", (1, 3, 4, 4))
 CONV, EXPORT = 1, 2

@@ -9,14 +9,14 @@ from runtime import topology
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
-from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.layout import BLOCK, LAYOUTS
 from runtime.select import tile_channels
 from runtime.spec import to_layers
 from tests import oracle, strategies
 from tests.runtime.nets import GuardedModel, classifier, conv_spec, definition, images, masked, net
 from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound
 
-both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+both_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 
 CONVS = [(entry.name, layout) for entry in REGISTRY.values() if entry.tile for layout in entry.layouts]
@@ -54,7 +54,7 @@ def test_what_a_skipped_weight_would_read_does_not_reach_the_output(name, layout
     spec = conv_spec(weights, (4, 3, c_in), padding="same", groups=groups)
     x = rng.integers(-4, 5, (batch, 4, 3, c_in)).astype(np.float32)
     x[rng.random(x.shape) < 0.01] = bad
-    model = GuardedModel(spec, IMAGES if layout == "images" else CHANNELS, entry)
+    model = GuardedModel(spec, next(one for one in LAYOUTS if one.name == layout), entry)
     with np.errstate(invalid="ignore"):
         got = model.run(x)
         want = definition(spec, {"x": x})["y"]

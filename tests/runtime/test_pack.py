@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from runtime import pack as packing
 from runtime.kernels.machine import LANES
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import CHANNELS, IMAGES, LAYOUTS
 from runtime.pack import Packed, PlanError, column_runs, pack, pack_depthwise, prove, row_offsets, valid_taps
 from runtime.spec import Layer, Window, to_layers
 from tests import oracle, strategies
 from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
 
-layouts = st.sampled_from([IMAGES, CHANNELS])
+layouts = st.sampled_from(LAYOUTS)
 parts = st.sampled_from([None, 1, 3, 8])
 
 
@@ -182,7 +182,7 @@ def one_tile_more(packed):
     return replace(packed, bias=np.r_[packed.bias, packed.bias[:8]], starts=np.r_[packed.starts, end])
 
 
-@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 @pytest.mark.parametrize("name", BROKEN)
 def test_prove_refuses(name, layout):
     layer = conv_layer(CASE)

@@ -11,7 +11,7 @@ from runtime import topology
 from runtime.kernels.machine import AVX2, AVX512, GENERIC, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
 from runtime.kernels.tiles import Tile, channels_tiles, images_tiles
-from runtime.layout import BLOCK, CHANNELS, IMAGES, round_up
+from runtime.layout import BLOCK, IMAGES, LAYOUTS, round_up
 from runtime.model import Model
 from runtime.plan import build, draft
 from runtime.spec import to_layers
@@ -20,7 +20,7 @@ from tests.model_strategies import models
 from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
 
-both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+both_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 KERNEL = np.ones((3, 3, 4, 16), np.float32)
 MASK = np.zeros(KERNEL.shape, bool)
@@ -85,7 +85,7 @@ def test_progress_is_told_each_layer():
     assert told == ["node a", "node f", "node p"]
 
 
-@given(models(), st.sampled_from([IMAGES, CHANNELS]))
+@given(models(), st.sampled_from(LAYOUTS))
 def test_the_same_model_gives_the_same_plan(spec, layout):
     first, again = (build(spec, draft(spec, layout)) for _ in range(2))
     for name in ("steps", "weights", "index"):
@@ -99,7 +99,7 @@ def test_the_same_model_gives_the_same_plan(spec, layout):
 
 @given(st.integers(1, 300), st.integers(1, 4), st.integers(1, 4))
 def test_every_number_of_a_tensor_has_its_own_place_in_it(c, h, w):
-    for layout in (IMAGES, CHANNELS):
+    for layout in LAYOUTS:
         block, pixel, size = layout.block(c), layout.pixel(c), layout.size((h, w, c))
         ci, p, lane = np.meshgrid(np.arange(c), np.arange(h * w), np.arange(layout.lanes), indexing="ij")
         places = ((ci // block) * h * w + p) * pixel + (ci % block) * layout.lanes + lane

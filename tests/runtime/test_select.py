@@ -15,15 +15,15 @@ from runtime import select, threads
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
-from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS
 from runtime.plan import draft
 from runtime.spec import Layer, Window, to_layers
 from tests import oracle, strategies
 from tests.model_strategies import models
 from tests.runtime.nets import masked, net
 
-layouts = st.sampled_from([IMAGES, CHANNELS])
-both_layouts = pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+layouts = st.sampled_from(LAYOUTS)
+both_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 
 
 def conv_layer(kernel, size_hw=(8, 8), **options):
@@ -69,7 +69,7 @@ def test_the_cheapest_fitting_candidate_is_chosen_each_time(case, density, layou
 
 def test_the_choice_knows_neither_threads_nor_time(monkeypatch):
     layer = conv_layer(masked(np.ones((3, 3, 32, 32), np.float32), grouped_mask((3, 3, 32, 32), 32, 16, 0.3)))
-    want = [select.choose(layer, layout) for layout in (IMAGES, CHANNELS)]
+    want = [select.choose(layer, layout) for layout in LAYOUTS]
 
     def unknown(*_):
         raise AssertionError("the selection asked")
@@ -87,7 +87,7 @@ def test_the_choice_knows_neither_threads_nor_time(monkeypatch):
             patch.setattr(place, name, unknown, raising=False)
         for count in (1, 64):
             patch.setattr(config, "NUMBA_NUM_THREADS", count)
-            assert [select.choose(layer, layout) for layout in (IMAGES, CHANNELS)] == want
+            assert [select.choose(layer, layout) for layout in LAYOUTS] == want
 
 
 @given(strategies.conv_cases(max_channels=34), layouts)
@@ -172,7 +172,7 @@ def test_the_reason_of_a_depthwise_layer_and_of_the_other_operators():
         (("flatten", "y", ["x"]), Kernel.FLATTEN),
     ):
         (other,) = to_layers(net({"x": (4, 4, 3)}, ["y"], node))
-        for layout in (IMAGES, CHANNELS):
+        for layout in LAYOUTS:
             choice = select.choose(other, layout)
             assert (choice.entry.kernel, choice.why) == (kernel, "the only kernel for this operator")
             assert choice.cycles > 0

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from runtime.kernels import engine
 from runtime.kernels.machine import LANES
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import IMAGES, LAYOUTS
 from runtime.model import Model
 from tests.model_strategies import model_inputs
 from tests.model_strategies import models as drawn_models
@@ -69,7 +69,7 @@ def test_both_ways_of_sharing_work_are_taken(eager, monkeypatch):
 @given(drawn_models(), st.sampled_from([1, LANES, 2 * LANES + 1]), st.integers(2, 5))
 def test_graphs_give_the_same_bits_on_any_number_of_threads(spec, batch, threads):
     inputs = model_inputs(spec, batch, threads)
-    for layout in (IMAGES, CHANNELS):
+    for layout in LAYOUTS:
         if batch == 1 or layout == IMAGES:
             alone, shared = (GuardedModel(spec, layout, small_tasks=True).run(inputs, threads=t) for t in (1, threads))
             for name in spec.outputs:

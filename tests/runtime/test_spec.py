@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.evaluate import evaluate_with_bounds
-from runtime.layout import CHANNELS, IMAGES
+from runtime.layout import LAYOUTS
 from runtime.spec import Window, as_long_rows, to_layers
 from tests import strategies
 from tests.model_strategies import model_inputs, models
@@ -107,7 +107,7 @@ def test_flatten_that_is_only_added_to_a_dense_layer_does_not_become_its_input()
     inputs = {"x": (2, 2, 1), "r": (4,)}
     assert summary(layers(["y"], *nodes, inputs=inputs)) == [("flatten", "x", "f"), ("conv2d", "r", "f", "y")]
     spec, given_ = net(inputs, ["y"], *nodes), {"x": numbers(3, "x", (2, 2, 2, 1)), "r": numbers(4, "r", (2, 4))}
-    for layout in (IMAGES, CHANNELS):
+    for layout in LAYOUTS:
         assert_exact(GuardedModel(spec, layout).run(given_), definition(spec, given_)["y"], np.float32)
 
 
@@ -154,7 +154,7 @@ def test_long_rows_hold_the_same_pixels(h, w):
     assert work.shape[1] >= w
 
 
-@given(models(), st.sampled_from([IMAGES, CHANNELS]), st.booleans(), st.integers(1, 3), st.integers(0, 99))
+@given(models(), st.sampled_from(LAYOUTS), st.booleans(), st.integers(1, 3), st.integers(0, 99))
 def test_graphs_compute_what_they_say(spec, layout, small_tasks, threads, seed):
     inputs = model_inputs(spec, 3, seed)
     got = GuardedModel(spec, layout, small_tasks=small_tasks).run(inputs, threads=threads)

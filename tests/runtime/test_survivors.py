@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from runtime import pack
-from runtime.layout import BLOCK, CHANNELS, IMAGES
+from runtime.layout import BLOCK, CHANNELS, LAYOUTS
 from runtime.model import Model
 from runtime.spec import to_layer
 from tests import oracle, strategies
@@ -44,7 +44,7 @@ GRAPHS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 @pytest.mark.parametrize(("threads", "small_tasks"), [(1, False), (2, True)], ids=["alone", "together"])
 @pytest.mark.parametrize("name", GRAPHS)
 def test_small_graphs_are_exact(name, threads, small_tasks, layout):
@@ -105,7 +105,7 @@ WITH_NAN = {
 }
 
 
-@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 @pytest.mark.parametrize("at", [(0, 0, 0, 0), (1, 1, 1, 3), (1, 2, 3, 1)])
 @pytest.mark.parametrize("name", WITH_NAN)
 def test_nan_comes_out_where_the_definition_has_it(name, at, layout):
@@ -122,7 +122,7 @@ def test_nan_comes_out_where_the_definition_has_it(name, at, layout):
     assert_within(np.nan_to_num(got, nan=-1), np.nan_to_num(want, nan=-1), bound, dtype=np.float32)
 
 
-@pytest.mark.parametrize("layout", [IMAGES, CHANNELS], ids=lambda layout: layout.name)
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
 @pytest.mark.parametrize("op", ["softmax", "relu", "flatten", "global_average_pool", "max_pool"])
 def test_more_channels_than_a_block_holds(op, layout):
     x = numbers(10, "x", (2, 2, 2, 2 * BLOCK + 3))

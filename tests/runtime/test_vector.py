@@ -33,7 +33,8 @@ from runtime.kernels.vector import (
 from tests.runtime.nets import needs_compiled
 from tests.tolerances import assert_exact, assert_identical
 
-OUT_AT, OUT_STRIDE = 3, 7 * LANES + 1  # odd, so that nothing is aligned
+APART = LANES + 2  # from output to output of a pixel
+OUT_AT, OUT_STRIDE = 3, 7 * APART + 1  # odd, so that nothing is aligned
 SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
 KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "near": IMAGES_NEAR}
 TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
@@ -44,37 +45,41 @@ TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows}
 
 
 def copy(array, at, stride, pixels, outputs, out):
-    store_tile(load_tile(array, at, stride, pixels, outputs), out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    store_tile(load_tile(array, at, stride, LANES, pixels, outputs), out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def bias(kind, array, at, pixels, outputs, out):
-    store_tile(bias_tile(kind, array, at, pixels, outputs), out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    store_tile(bias_tile(kind, array, at, pixels, outputs), out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, out):
-    acc = load_tile(out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = load_tile(out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
     acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs)
-    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def clamp(array, low, high, pixels, outputs, out):
-    acc = clamp_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), low, high)
-    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = clamp_tile(load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), low, high)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def scale(array, factor, pixels, outputs, out):
-    acc = scale_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), factor)
-    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = scale_tile(load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), factor)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def larger(array, other, pixels, outputs, out):
-    acc = max_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), load_tile(other, 0, OUT_STRIDE, pixels, outputs))
-    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = max_tile(
+        load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), load_tile(other, 0, OUT_STRIDE, APART, pixels, outputs)
+    )
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 def total(array, other, pixels, outputs, out):
-    acc = add_tile(load_tile(array, 0, OUT_STRIDE, pixels, outputs), load_tile(other, 0, OUT_STRIDE, pixels, outputs))
-    store_tile(acc, out, OUT_AT, OUT_STRIDE, pixels, outputs)
+    acc = add_tile(
+        load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), load_tile(other, 0, OUT_STRIDE, APART, pixels, outputs)
+    )
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
 compiled_programs = {}
@@ -104,7 +109,7 @@ def places(pixels, outputs):
     for p in range(pixels):
         for o in range(outputs):
             for lane in range(LANES):
-                yield p, o, lane, OUT_AT + p * OUT_STRIDE + o * LANES + lane
+                yield p, o, lane, OUT_AT + p * OUT_STRIDE + o * APART + lane
 
 
 def out_array(pixels, fill=np.nan):
@@ -208,9 +213,9 @@ def test_a_twin_refuses_what_lies_outside(at):
     array, one = np.zeros(200, np.float32), marker(1)
     tile = (np.zeros(LANES, np.float32),)
     with pytest.raises(IndexError):
-        vector._load_tile(array, at, 0, one, one)
+        vector._load_tile(array, at, 0, 0, one, one)
     with pytest.raises(IndexError):
-        vector._store_tile(tile, array, at, 0, one, one)
+        vector._store_tile(tile, array, at, 0, 0, one, one)
     with pytest.raises(IndexError):
         vector._bias_tile(CHANNELS, array, at, one, one)
     rows = np.zeros(1, np.int32)
@@ -254,8 +259,8 @@ def tile_code(entry, pixels):
     if entry.kernel == Kernel.CONV_SCATTERED:
         tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 7)
     else:
-        markers = TILE_KINDS[entry.kernel], marker(pixels), marker(entry.tile.outputs)
-        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 7)
+        markers = TILE_KINDS[entry.kernel], marker(pixels * entry.tile.vectors), marker(entry.tile.outputs)
+        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 6)
     fresh = numba.njit(**OPTIONS)(tile.py_func)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)
@@ -278,7 +283,7 @@ def inner_loops(assembly):
 def check_code(name, pixels):
     entry, register = REGISTRY[name], REGISTERS[MACHINE.name]
     loops = inner_loops(tile_code(entry, pixels))
-    tile = pixels * entry.tile.outputs
+    tile = pixels * entry.tile.vectors * entry.tile.outputs
     counts = []
     for body in loops:
         products = [line for line in body if line.startswith("vfmadd")]
@@ -318,4 +323,4 @@ def test_a_product_and_a_sum_are_rounded_once():
 def test_a_tile_too_large_for_the_registers_is_seen_to_spill(monkeypatch):
     entry = REGISTRY[WIDE_TILES[0][0]]
     with pytest.raises(AssertionError, match="rsp"):
-        check_code(entry.name, MACHINE.registers // entry.tile.outputs + 1)
+        check_code(entry.name, MACHINE.registers // (entry.tile.outputs * entry.tile.vectors) + 1)
