@@ -1,107 +1,113 @@
-"""The nets that are measured: VGG16 and ResNets with random weights, of which whole blocks, or single weights, are
-missing.
+"""The nets and layers that are measured, each by a name that says all of it.
 
-A masked convolution keeps `density` of its (tap, input group, output group) blocks, drawn at random, as a converged net
-with free patterns does; groups (1, 1) give unstructured sparsity. Stem, shortcuts and classifier stay dense.
+vgg16_cifar_d0.1                  blocks of 32 x 16 channels, a tenth of which exists
+vgg19_imagenet_d0.25_g8x8         blocks of 8 x 8 channels
+resnet34_cifar_unstructured_d0.1  single weights
+resnet50_imagenet_2of4            N:M
+vgg16_cifar_hetconv4              HetConv with p = 4
+resnet34_cifar_d1                 every weight exists
+conv_64x128_k3s2_16_d0.1          one layer: channels in and out, size of its window, stride, pixels of its input
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
+from benchmarks import nets
+from benchmarks.nets import Pattern
+from lhc_ref.errors import InputError
+from lhc_ref.modelfile import ModelSpec
 
-from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
+SIZES = {"cifar": 32, "imagenet": 224}
+TOY_SIZES = {"cifar": 32, "imagenet": 64}
+TOY_WIDTH = 1 / 8
+FAMILIES, FORMS = {"vgg": "VGG", "resnet": "ResNet"}, {"cifar": "CIFAR", "imagenet": "ImageNet"}
+BUILDERS: dict[str, Callable[..., ModelSpec]] = {"vgg": nets.vgg, "resnet": nets.resnet}
+NET = re.compile(r"(vgg|resnet)(16|19|34|50)_(cifar|imagenet)_(.+)")
+LAYER = re.compile(r"conv_(\d+)x(\d+)_k(\d+)s(\d+)_(\d+)_(.+)")
+BLOCKS = re.compile(r"d(1|0\.\d+)(?:_g(\d+)x(\d+))?")
+UNSTRUCTURED = re.compile(r"unstructured_d(0\.\d+)")
+N_OF_M = re.compile(r"(\d+)of(\d+)")
+HETCONV = re.compile(r"hetconv(\d+)")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """One net: its name, how it is made, the batches it is measured at."""
+    """A net or a layer: its name, how it is made, its name for people, the expected density of what is masked."""
 
     name: str
     make: Callable[[], ModelSpec]
-    batches: tuple[int, ...]
+    title: str
+    density: float
 
 
-class _Net:
-    """Collects nodes; `add` gives the name of the value that a node makes."""
+def find(name: str, toy: bool = False) -> Problem:
+    """The problem of a name; toy: an eighth of the channels, and small pictures.
 
-    def __init__(self, density: float, groups: tuple[int, int], seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.density, self.groups = density, groups
-        self.nodes: list[Node] = []
+    Raises
+    ------
+    InputError : no such name.
+    """
+    if net := NET.fullmatch(name):
+        family, depth, form, pattern_text = net.groups()
+        pattern = _pattern(pattern_text)
+        if pattern is not None and (family == "vgg") == (depth in ("16", "19")):
+            size, width = (TOY_SIZES[form], TOY_WIDTH) if toy else (SIZES[form], 1.0)
+            title = f"{FAMILIES[family]}{depth}-{FORMS[form]} {_words(pattern_text)}"
+            return Problem(name, lambda: BUILDERS[family](pattern, int(depth), size, width), title, pattern.density)
+    if layer := LAYER.fullmatch(name):
+        *numbers, pattern_text = layer.groups()
+        c_in, c_out, k, stride, size = map(int, numbers)
+        pattern = _pattern(pattern_text)
+        if pattern is not None:
+            if toy:
+                c_in, c_out, size = (min(c, 8) for c in (c_in, c_out, size))
+            title = f"{k}x{k} convolution, stride {stride}, {size}x{size}, {c_in} to {c_out}, {_words(pattern_text)}"
+            return Problem(name, lambda: nets.layer(c_in, c_out, k, stride, size, pattern), title, pattern.density)
+    raise InputError(
+        f"problem: expected a name like vgg16_cifar_d0.1, got {name!r}. The head of benchmarks/problems.py explains it."
+    )
 
-    def add(self, op: str, inputs: tuple[str, ...], attrs: dict | None = None, tensors: dict | None = None) -> str:
-        name = f"{op}{len(self.nodes)}"
-        self.nodes.append(Node(op, name, inputs, name, attrs or {}, tensors or {}))
+
+def title(name: str) -> str:
+    """A name for people; what is no name of a problem stays as it is."""
+    try:
+        return find(name).title
+    except InputError:
         return name
 
-    def conv(
-        self, x: str, c_in: int, c_out: int, k: int, stride: int = 1, relu: bool = True, masked: bool = True
-    ) -> str:
-        """A k x k convolution padded by k // 2 all round, with bias, and ReLU unless told otherwise."""
-        density = self.density if masked else 1.0
-        scale = np.sqrt(2 / (c_in * k * k * density))
-        kernel = (self.rng.standard_normal((k, k, c_in, c_out)) * scale).astype(np.float32)
-        stored: np.ndarray | MaskedKernel = kernel
-        if density < 1:
-            group_in, group_out = self.groups
-            mask = self.rng.random((k, k, -(-c_in // group_in), -(-c_out // group_out))) < density
-            stored = MaskedKernel.from_dense(kernel, mask, group_in, group_out)
-        pad = (k // 2, k // 2)
-        attrs = {"stride": (stride, stride), "padding": (pad, pad)}
-        y = self.add("conv2d", (x,), attrs, {"kernel": stored, "bias": np.full(c_out, 0.01, np.float32)})
-        return self.add("relu", (y,)) if relu else y
 
-    def finish(self, x: str, features: int, classes: int, size: int) -> ModelSpec:
-        """The net with a dense classifier at its end."""
-        kernel = (self.rng.standard_normal((features, classes)) * 0.05).astype(np.float32)
-        y = self.add("dense", (x,), {}, {"kernel": kernel, "bias": np.zeros(classes, np.float32)})
-        return ModelSpec((InputSpec("x", (size, size, 3)),), (y,), tuple(self.nodes))
+def _words(text: str) -> str:
+    """The last part of a name, for people."""
+    if found := BLOCKS.fullmatch(text):
+        density, group_in, group_out = found.groups()
+        kept = "dense" if density == "1" else density.lstrip("0")
+        return kept + (f", groups ({group_in}, {group_out})" if group_in else "")
+    if found := UNSTRUCTURED.fullmatch(text):
+        return f"{found[1].lstrip('0')} unstructured"
+    return text.replace("of", ":").replace("hetconv", "HetConv ")
+
+
+def _pattern(text: str) -> Pattern | None:
+    """The pattern of a name's last part; None where it means nothing."""
+    if found := BLOCKS.fullmatch(text):
+        density, group_in, group_out = found.groups()
+        return nets.blocks(float(density), (int(group_in), int(group_out)) if group_in else (32, 16))
+    if found := UNSTRUCTURED.fullmatch(text):
+        return nets.blocks(float(found[1]), (1, 1))
+    if found := N_OF_M.fullmatch(text):
+        n, m = int(found[1]), int(found[2])
+        return nets.n_of_m(n, m) if 1 <= n <= m else None
+    if found := HETCONV.fullmatch(text):
+        return nets.hetconv(int(found[1])) if int(found[1]) else None
+    return None
 
 
 def vgg16(density: float, groups: tuple[int, int] = (32, 16), width: float = 1.0, seed: int = 0) -> ModelSpec:
-    """VGG16 for 32x32 pictures: 13 convolutions, max pooling after each block, one dense layer."""
-    net, x, c_in = _Net(density, groups, seed), "x", 3
-    for channels in (64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0):
-        if channels == 0:
-            x = net.add("max_pool", (x,), {"size": (2, 2), "stride": (2, 2)})
-        else:
-            c_out = max(8, int(channels * width))
-            x, c_in = net.conv(x, c_in, c_out, 3, masked=c_in > 3), c_out
-    return net.finish(net.add("flatten", (x,)), c_in, 10, 32)
+    """VGG-16 for 32x32 pictures with missing blocks."""
+    return nets.vgg(nets.blocks(density, groups), 16, 32, width, seed)
 
 
 def resnet(density: float, depth: int, size: int, groups: tuple[int, int] = (32, 16), seed: int = 0) -> ModelSpec:
-    """ResNet-34 or -50 with batch norm folded; size 32 gives the stem for small pictures."""
-    net = _Net(density, groups, seed)
-    if size == 32:
-        x = net.conv("x", 3, 64, 3, masked=False)
-    else:
-        x = net.conv("x", 3, 64, 7, stride=2, masked=False)
-        x = net.add("max_pool", (x,), {"size": (3, 3), "stride": (2, 2), "padding": ((1, 1), (1, 1))})
-    c_in = 64
-    for stage, (width, blocks) in enumerate(zip((64, 128, 256, 512), (3, 4, 6, 3), strict=True)):
-        for block in range(blocks):
-            stride = 2 if stage and not block else 1
-            c_out = 4 * width if depth == 50 else width
-            if depth == 50:
-                y = net.conv(x, c_in, width, 1)
-                y = net.conv(y, width, width, 3, stride=stride)
-                y = net.conv(y, width, c_out, 1, relu=False)
-            else:
-                y = net.conv(x, c_in, width, 3, stride=stride)
-                y = net.conv(y, width, width, 3, relu=False)
-            if stride != 1 or c_in != c_out:
-                x = net.conv(x, c_in, c_out, 1, stride=stride, relu=False, masked=False)
-            x, c_in = net.add("relu", (net.add("add", (x, y)),)), c_out
-    return net.finish(net.add("global_average_pool", (x,)), c_in, 10 if size == 32 else 1000, size)
-
-
-PROBLEMS = (
-    Problem("vgg16_cifar_d0.1", lambda: vgg16(0.1), (64, 16, 1)),
-    Problem("vgg16_cifar_d0.2", lambda: vgg16(0.2), (64, 1)),
-    Problem("vgg16_cifar_unstructured_d0.1", lambda: vgg16(0.1, (1, 1)), (64,)),
-    Problem("resnet34_cifar_d0.1", lambda: resnet(0.1, 34, 32), (64, 1)),
-    Problem("resnet50_imagenet_d0.25", lambda: resnet(0.25, 50, 224), (8, 1)),
-)
-TOY = (Problem("vgg16_toy", lambda: vgg16(0.2, (8, 8), width=0.125), (17, 1)),)
+    """ResNet-34 or -50 with missing blocks."""
+    return nets.resnet(nets.blocks(density, groups), depth, size, seed=seed)

@@ -36,7 +36,17 @@ def _conv(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
     return "Conv", tensors, attrs
 
 
-def _convert(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
+def _dense(node: Node, flattened: tuple[int, ...]) -> tuple[str, dict[str, np.ndarray], dict]:
+    """`flattened` is the shape (h, w, c) of what was flattened before, which NCHW does in the order of c, h, w."""
+    tensors = {role: np.asarray(tensor) for role, tensor in node.tensors.items()}
+    if len(flattened) == 3:
+        kernel = tensors["kernel"]
+        by_pixel = kernel.reshape(*flattened, kernel.shape[1])
+        tensors["kernel"] = np.ascontiguousarray(by_pixel.transpose(2, 0, 1, 3)).reshape(kernel.shape)
+    return "Gemm", tensors, {}
+
+
+def _convert(node: Node, flattened: tuple[int, ...]) -> tuple[str, dict[str, np.ndarray], dict]:
     match node.op:
         case "conv2d":
             return _conv(node)
@@ -52,23 +62,29 @@ def _convert(node: Node) -> tuple[str, dict[str, np.ndarray], dict]:
         case "flatten":
             return "Flatten", {}, {}
         case "dense":
-            return "Gemm", {role: np.asarray(tensor) for role, tensor in node.tensors.items()}, {}
+            return _dense(node, flattened)
     raise ValueError(f"{node.name}: expected an operator that has a twin here, got {node.op}. Add its row.")
 
 
+def _nchw(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """ONNX's order of a value's axes."""
+    return (shape[2], *shape[:2]) if len(shape) == 3 else shape
+
+
 def write(path: Path, spec: ModelSpec) -> None:
-    """Write the ONNX twin; flattening is exact only where one pixel is left, which is checked."""
+    """Write the ONNX twin. A dense layer that reads a flattened image has its weights in NCHW's order."""
     onnx = extras.onnx()
     helper = onnx.helper
     shapes = infer_shapes(spec)
+    flattened = {node.output: shapes[node.inputs[0]] for node in spec.nodes if node.op == "flatten"}
     nodes: list[Any] = []
     constants: list[Any] = []
     for node in spec.nodes:
-        if node.op == "flatten" and shapes[node.inputs[0]][:2] != (1, 1):
+        if node.op != "dense" and flattened.keys() & set(node.inputs):
             raise ValueError(
-                f"{node.name}: expected one pixel, got {shapes[node.inputs[0]]}. NCHW flattens in another order."
+                f"{node.name}: expected a dense layer after flatten, got {node.op}. NCHW flattens in another order."
             )
-        op, tensors, attrs = _convert(node)
+        op, tensors, attrs = _convert(node, flattened.get(node.inputs[0], ()))
         names = [f"{node.name}.{role}" for role in tensors]
         constants += [
             onnx.numpy_helper.from_array(np.asarray(t), n) for n, t in zip(names, tensors.values(), strict=True)
@@ -78,12 +94,14 @@ def write(path: Path, spec: ModelSpec) -> None:
             nodes[-1].output[0] = node.output + "/pixel"
             nodes.append(helper.make_node("Flatten", [node.output + "/pixel"], [node.output], name=node.name + "/flat"))
     (item,) = spec.inputs
-    h, w, c = item.shape
     graph = helper.make_graph(
         nodes,
         "net",
-        [helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, ["N", c, h, w])],
-        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *shapes[name]]) for name in spec.outputs],
+        [helper.make_tensor_value_info(item.name, onnx.TensorProto.FLOAT, ["N", *_nchw(item.shape)])],
+        [
+            helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", *_nchw(shapes[name])])
+            for name in spec.outputs
+        ],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
