@@ -68,8 +68,9 @@ lint: $(VENV)/.with-dev
 types: $(VENV)/.with-dev
 	$(RUN) -m mypy $(ARGS)
 
-bench-smoke: $(VENV)/.with-onnx
-	$(RUN) -m benchmarks.run --toy --rounds 2 --seconds 0.05 --out build/benchmarks/smoke.json $(ARGS)
+bench-smoke: $(VENV)/.with-onnx,plots
+	$(WARMUP)
+	$(RUN) -m benchmarks.smoke $(ARGS)
 
 # The pages of the API are made anew: one of a module that is gone would be a warning.
 docs: $(VENV)/.with-docs
