@@ -9,6 +9,7 @@ from pathlib import Path
 
 PACKAGES = ("lhc_ref", "runtime")
 GATE = "lhc_ref.extras"  # the one module that imports optional packages, inside functions
+FIRST = "lhc_ref"  # loads its names at their first use, so that the runtime loads none of them
 OPTIONAL = {"PIL", "h5py", "hypothesis", "matplotlib", "numba_cuda", "onnx", "sklearn"}
 FOR_CORE = {"lhc_ref.modelfile"}
 FOR_IMPORTER = FOR_CORE | {"lhc_ref.extras"}
@@ -102,7 +103,7 @@ def imports_in_functions(root: Path) -> list[str]:
         str(found)
         for found in imports(root)
         if (found.in_function or found.target == "a computed name")
-        and found.module not in (GATE, WORKER)
+        and found.module not in (GATE, WORKER, FIRST)
         and not (found.module == GPU_GATE and _within(found.target, GPU_KERNELS))
     ]
 

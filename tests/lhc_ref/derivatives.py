@@ -23,7 +23,8 @@ def assert_derivatives(f, vjp, args, **how):
     options = how.get("options", {})
     dy = np.random.default_rng(0).standard_normal(np.shape(f(*args, **options)))
     for once, minus_twice in zip(vjp(dy, *args, **options), vjp(-2 * dy, *args, **options), strict=True):
-        assert_exact(minus_twice, -2 * once)
+        if once is not None:
+            assert_exact(minus_twice, -2 * once)
     for mode in MODES:
         check_vjp(f, vjp, args, mode=mode, **how)
         rows = compare_vjp(f, planted, args, mode=mode, **how).rows
