@@ -88,7 +88,6 @@ class Executor:
             for border in plan.inputs:
                 _staged(arena, steps, border, count)[:] = inputs[border.name][images]
             shared = (
-                task_address(),
                 steps,
                 groups,
                 plan.layout.lanes,
@@ -118,6 +117,7 @@ class Executor:
         steps = self._placed.get(key)
         if steps is None:
             steps = plan.steps.copy()
+            steps["address"] = [task_address(row) for row in steps["row"].tolist()]
             _place(steps, plan.outputs, _place(steps, plan.inputs, 0, count), count)
             if len(self._placed) >= MAX_PLACED:
                 self._placed.clear()

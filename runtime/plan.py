@@ -13,6 +13,7 @@ from lhc_ref.modelfile import ModelSpec, infer_shapes
 from runtime import topology
 from runtime.buffers import Lifetime, aligned_copy, assign
 from runtime.kernels.machine import LANES
+from runtime.kernels.registry import ROWS, Entry, entries_for
 from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
 from runtime.mapping import fill_gather, fill_map
@@ -106,11 +107,12 @@ class _Builder:
         setattr(self, counter, at + padded.size)
         return at
 
-    def new_step(self, kernel: Kernel, shape: Shape, out_shape: Shape) -> np.void:
+    def new_step(self, entry: Entry, shape: Shape, out_shape: Shape) -> np.void:
         """A step with everything that follows from layout and shapes."""
         step = np.zeros(1, STEP)[0]
         lanes, x_block, out_block = self.layout.lanes, self.layout.block(shape[2]), self.layout.block(out_shape[2])
-        step["kernel"], step["tasks"], step["residual_at"], step["lanes"] = kernel, 1, -1, lanes
+        step["kernel"], step["row"] = entry.kernel, ROWS[entry.name]
+        step["tasks"], step["residual_at"], step["lanes"] = 1, -1, lanes
         step["h"], step["w"], step["c"] = shape
         step["oh"], step["ow"], step["out_c"] = out_shape
         step["x_block"], step["x_pixel"] = x_block, self.layout.pixel(shape[2])
@@ -147,7 +149,7 @@ def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
 def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     """Fill the step of a convolution; gives the bytes of its packed weights and index."""
     kernel, layout, window = choice.entry.kernel, builder.layout, layer.window
-    step = builder.new_step(kernel, layer.shape, layer.out_shape)
+    step = builder.new_step(choice.entry, layer.shape, layer.out_shape)
     channels = tile_channels(choice.entry)
     depthwise = kernel == Kernel.DEPTHWISE
     part = part_channels(layer, choice.entry.tile) if kernel == Kernel.CONV_SCATTERED and choice.entry.tile else None
@@ -168,7 +170,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
     step["tiles_near"] = math.gcd(tile.near, int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
-    step["tiles"], step["tile_outputs"], step["tile_channels"] = packed.tiles, choice.entry.tile.outputs, channels
+    step["tiles"], step["tile_channels"] = packed.tiles, channels
     step["row_size"], step["parts"] = channels, packed.parts
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
@@ -182,7 +184,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
 
 
 def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
-    step = builder.new_step(choice.entry.kernel, layer.shape, layer.out_shape)
+    step = builder.new_step(choice.entry, layer.shape, layer.out_shape)
     window, layout = layer.window, builder.layout
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:
@@ -213,7 +215,8 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
 
 def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> int:
     """A step between the user's array and a layout; gives its number."""
-    step = builder.new_step(kernel, shape, shape)
+    (entry,) = entries_for(kernel, builder.layout.name)
+    step = builder.new_step(entry, shape, shape)
     step["x_at" if kernel == Kernel.EXPORT else "out_at"] = at
     _split_tasks(step, shape[0], 2.0 * builder.layout.size(shape))
     return len(builder.steps) - 1

@@ -2,8 +2,8 @@
 
 A worker never waits for a task that nobody has claimed, so the run ends however few of the workers really run at once;
 it waits only for tasks in the hands of a running thread. Tasks write disjoint parts of the arena: who runs which cannot
-change a bit. Tasks are called through a pointer, so that all kernels are compiled once, and not once for each way of
-running them.
+change a bit. Tasks are called through the address in their step, so that kernels are compiled once, and not once for
+each way of running them.
 """
 
 import numba
@@ -20,9 +20,7 @@ NO_TIMES = np.zeros((0, 0), np.int64)
 
 
 @entry_kernel
-def work_together(
-    worker, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times
-):
+def work_together(worker, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
     """One worker's part of a run in which all workers share each step: claim tasks, then wait for the step's last
     one.
     """
@@ -39,7 +37,7 @@ def work_together(
             group = mine // tasks
             count = min(lanes, images - group * lanes)
             call_task(
-                run_task,
+                step["address"],
                 step,
                 mine % tasks,
                 first_base + group * arena_size,
@@ -63,9 +61,7 @@ def work_together(
 
 
 @entry_kernel
-def work_alone(
-    worker, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times
-):
+def work_alone(worker, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
     """One worker's part of a run in which each worker takes whole image groups through all steps."""
     base = first_base + worker * arena_size
     timed = len(times) > 0
@@ -75,7 +71,7 @@ def work_alone(
         count = min(lanes, images - group * lanes)
         for s in range(len(steps)):
             for task in range(steps[s]["tasks"]):
-                call_task(run_task, steps[s], task, base, group * lanes, count, arena, weights, index)
+                call_task(steps[s]["address"], steps[s], task, base, group * lanes, count, arena, weights, index)
             if timed:
                 now = now_ns()
                 times[worker, s] += now - before
@@ -84,14 +80,11 @@ def work_alone(
 
 
 @parallel_kernel
-def run_together(
-    workers, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times
-):
+def run_together(workers, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
     """One parallel region for the whole net, all workers on the same step."""
     for worker in numba.prange(workers):
         work_together(
             worker,
-            run_task,
             steps,
             groups,
             lanes,
@@ -107,14 +100,11 @@ def run_together(
 
 
 @parallel_kernel
-def run_apart(
-    workers, run_task, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times
-):
+def run_apart(workers, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
     """One parallel region for the whole net, each worker on image groups of its own."""
     for worker in numba.prange(workers):
         work_alone(
             worker,
-            run_task,
             steps,
             groups,
             lanes,

@@ -56,6 +56,7 @@ def _entries() -> tuple[Entry, ...]:
 
 
 REGISTRY: dict[str, Entry] = {entry.name: entry for entry in _entries()}
+ROWS: dict[str, int] = {name: row for row, name in enumerate(REGISTRY)}
 
 
 def entries_for(kernel: Kernel, layout: str) -> list[Entry]:

@@ -6,7 +6,7 @@ import numpy as np
 
 
 class Kernel(IntEnum):
-    """Kernel families; the tile of a convolution is chosen by `tile_outputs`."""
+    """Kernel families; the registry tells their members apart."""
 
     IMPORT = 0  # the user's NHWC array into a layout
     EXPORT = 1  # a layout into the user's NHWC array
@@ -39,12 +39,12 @@ class Function(IntEnum):
 
 
 INTEGERS = """
-kernel tasks
+kernel row address tasks
 x_at out_at residual_at staging_at
 h w c oh ow out_c
 lanes x_block x_pixel x_row out_block out_pixel x_stride out_stride apart x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
-tiles tile_outputs tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks parts
+tiles tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks parts
 weights_at bias_at rows_at starts_at runs_at runs
 function one_pixel
 pixels_at channels_at channels_step channels other_pixels_at other_channels_at other_channels
@@ -53,5 +53,6 @@ pixels_at channels_at channels_step channels other_pixels_at other_channels_at o
 FLOATS = "low high alpha beta".split()
 
 STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [(name, np.float32) for name in FLOATS])
-"""Fields, in elements unless a count. Offsets ending in `_at` are into the arena of one image group (x, out, residual),
-into the shared staging area (staging), into the weights (weights, bias) or into the index (the others)."""
+"""Fields, in elements unless a count. `row` is the kernel's place in the registry; `address`, where its compiled
+function begins, is filled in before a run. Offsets ending in `_at` are into the arena of one image group (x, out,
+residual), into the shared staging area (staging), into the weights (weights, bias) or into the index (the others)."""

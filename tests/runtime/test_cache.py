@@ -13,7 +13,7 @@ from runtime.kernels import dispatch, engine, options
 from tests.runtime.nets import needs_compiled
 
 ROOT = Path(__file__).parents[2]
-KEPT = [dispatch.run_task, engine.work_together, engine.work_alone, engine.run_together, engine.run_apart]
+KEPT = [*dispatch.TASKS, engine.work_together, engine.work_alone, engine.run_together, engine.run_apart]
 
 
 def test_the_stamp_knows_every_source(tmp_path):
