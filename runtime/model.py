@@ -49,6 +49,8 @@ class Model:
     against executed). A depthwise layer on a single image computes all its taps.
     """
 
+    device = "cpu"
+
     def __init__(self, spec: ModelSpec, source: Source | None = None, views: Views | None = None) -> None:
         self.spec, self.source = modelfile.validate(spec), source
         self.views = views or views_of(self.spec, View.same)
@@ -193,6 +195,11 @@ class Model:
         parts = self.layouts(batch)
         layout = parts[0][0]
         return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
+
+    def working_bytes(self, batch: int, workers: int) -> int:
+        """Memory that a run takes on the host for what passes between its layers."""
+        parts = [(self.plan(layout), -(-count // layout.lanes)) for layout, count in self.layouts(batch)]
+        return max((4 * plan.arena_size * min(groups, workers) for plan, groups in parts), default=0)
 
     def as_stored(self) -> "Model":
         """The model for arrays that lie as in the model file, NHWC: itself, or another with plans of its own."""

@@ -36,7 +36,8 @@ def whole(low: int) -> Callable[[str], int]:
 
 
 def add_run_options(parser: argparse.ArgumentParser, batch: int) -> None:
-    """Options of the commands that run a model: threads, batch, raw, json."""
+    """Options of the commands that run a model: device, threads, batch, raw, json."""
+    add_device(parser)
     add_threads(parser)
     parser.add_argument(
         "--batch", type=whole(1), default=batch, metavar="N", help=f"images in one run (default {batch})"
@@ -45,9 +46,21 @@ def add_run_options(parser: argparse.ArgumentParser, batch: int) -> None:
     add_json(parser)
 
 
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option --device."""
+    parser.add_argument(
+        "--device", default="cpu", metavar="D", help="cpu (default), or an NVIDIA GPU: cuda, or cuda:1 for the second"
+    )
+
+
+def where(device: str, workers: int) -> str:
+    """What something ran on, in words."""
+    return f"{workers} threads" if device == "cpu" else device
+
+
 def add_threads(parser: argparse.ArgumentParser) -> None:
     """The option --threads."""
-    parser.add_argument("--threads", type=whole(1), metavar="N", help="cores to use (default: all)")
+    parser.add_argument("--threads", type=whole(1), metavar="N", help="cores of the CPU to use (default: all)")
 
 
 def add_raw(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import runtime
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime.commands.arguments import add_run_options
+from runtime.commands.arguments import add_run_options, where
 from runtime.commands.inputs import ArraySource, pick_arrays, read_npz
 from runtime.commands.report import emit, table, time_text
 from runtime.commands.running import BATCH, run_all
@@ -27,7 +27,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    loaded = runtime.load(arguments.file)
+    loaded = runtime.load(arguments.file, device=arguments.device)
     model = loaded.as_stored()
     arrays = read_npz(arguments.data)
     labels = _labels(model.spec, arrays.pop("y", None), arguments.data)
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         "right": right,
         "accuracy": right / source.count,
         "not_finite": int((~finite).sum()),
+        "device": model.device,
         "threads": done.threads,
         "batch": min(arguments.batch, source.count),
         "image_s": done.seconds / source.count,
@@ -80,7 +81,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"accuracy {facts['accuracy']:.2%}: {facts['right']:,} of {facts['examples']:,} examples"
     if facts["not_finite"]:
         yield f"{facts['not_finite']:,} examples gave NaN or infinity; they count as wrong"
-    yield f"{time_text(facts['image_s'])} an image, at batch {facts['batch']} on {facts['threads']} threads"
+    place = where(facts["device"], facts["threads"])
+    yield f"{time_text(facts['image_s'])} an image, at batch {facts['batch']} on {place}"
     if "confusion" in facts:
         names = [str(name) for name in facts["classes"]]
         rows = [[name, *map(str, counts)] for name, counts in zip(names, facts["confusion"], strict=True)]

@@ -12,7 +12,7 @@ import runtime
 from lhc_ref.errors import InputError
 from lhc_ref.files import atomic_write
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime.commands.arguments import add_run_options, whole
+from runtime.commands.arguments import add_run_options, where, whole
 from runtime.commands.inputs import Arrays, ImageSource, open_inputs
 from runtime.commands.report import emit, shape_text, time_text
 from runtime.commands.running import BATCH, run_all
@@ -31,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    loaded = runtime.load(arguments.file)
+    loaded = runtime.load(arguments.file, device=arguments.device)
     model, (views, output_views) = loaded.as_stored(), loaded.views
     source = open_inputs(model.spec, arguments.inputs, views)
     images = isinstance(source, ImageSource)
@@ -44,6 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.inputs if images else [str(i) for i in range(source.count)]
     facts = {
         "examples": source.count,
+        "device": model.device,
         "threads": done.threads,
         "run_s": done.seconds,
         "out": arguments.out,
@@ -106,7 +107,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     for entry in facts["best"]:
         best = ", ".join(f"{place['class']} ({place['score']:.4g})" for place in entry["classes"])
         yield f"{entry['example'].ljust(width)}  {best}"
-    yield f"ran {facts['examples']:,} examples in {time_text(facts['run_s'])} on {facts['threads']} threads"
+    place = where(facts["device"], facts["threads"])
+    yield f"ran {facts['examples']:,} examples in {time_text(facts['run_s'])} on {place}"
     if facts["out"]:
         arrays = ", ".join(f"{name} float32[{shape_text(shape)}]" for name, shape in facts["outputs"].items())
         yield f"wrote {facts['out']}: {arrays}"

@@ -8,7 +8,7 @@ import numpy as np
 
 import runtime
 from lhc_ref.modelfile import infer_shapes
-from runtime.commands.arguments import add_json, add_threads, whole
+from runtime.commands.arguments import add_device, add_json, add_threads, where, whole
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow
 from runtime.profile import Profile
@@ -21,6 +21,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("profile", help="time each layer of a run on random numbers")
     parser.add_argument("file", metavar="FILE", help="model file")
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="images in a run (default 64)")
+    add_device(parser)
     add_threads(parser)
     parser.add_argument("--repeats", type=whole(1), default=20, metavar="N", help="timed runs (default 20)")
     add_json(parser)
@@ -29,7 +30,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file).as_stored()
+    model = runtime.load(arguments.file, device=arguments.device).as_stored()
     shapes = infer_shapes(model.spec)
     rng = np.random.default_rng(0)
     x = {
@@ -38,16 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with note_if_slow(FIRST_RUN):
         profile = model.profile(x, threads=arguments.threads, repeats=arguments.repeats)
-    emit({"file": arguments.file, **asdict(profile)}, _lines(profile), arguments.json)
+    facts = {"file": arguments.file, "device": model.device, **asdict(profile)}
+    emit(facts, _lines(profile, where(model.device, profile.threads)), arguments.json)
     return 0
 
 
-def _lines(profile: Profile) -> Iterator[str]:
+def _lines(profile: Profile, place: str) -> Iterator[str]:
     """The text for people."""
-    yield (
-        f"batch {profile.batch} on {profile.threads} threads: {profile.run_s * 1e3:.3f} ms, "
-        f"median of {profile.repeats} runs"
-    )
+    yield (f"batch {profile.batch} on {place}: {profile.run_s * 1e3:.3f} ms, median of {profile.repeats} runs")
     rows = [
         (INDENT + name, kernel, f"{seconds * 1e6:,.1f}", f"{seconds / profile.run_s:.1%}")
         for name, kernel, seconds in profile.rows()

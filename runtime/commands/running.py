@@ -75,10 +75,7 @@ def require_memory(model: Model, count: int, batch: int, workers: int) -> None:
     made = sum(math.prod(shapes[name]) for name in model.spec.outputs)
     read = sum(math.prod(entry.shape) for entry in model.spec.inputs)
     memory.require(4 * count * made, f"outputs of {count:,} images", "Split the input.")
-    working = 4 * batch * (2 * read + made)
-    for layout, part in model.layouts(batch):
-        groups = -(-part // layout.lanes)
-        working = max(working, 4 * batch * (2 * read + made) + 4 * model.plan(layout).arena_size * min(groups, workers))
+    working = 4 * batch * (2 * read + made) + model.working_bytes(batch, workers)
     memory.require(working, f"a batch of {batch:,} images", "Use a smaller --batch.")
 
 

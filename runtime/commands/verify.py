@@ -1,8 +1,9 @@
 """`lhc-run verify`: does the runtime compute what the float64 reference does, within what float32 rounding explains?"""
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -13,15 +14,16 @@ from lhc_ref.evaluate import Bounded, evaluate_with_bounds
 from lhc_ref.modelfile import ModelSpec, infer_shapes
 from runtime import Model, load, threads
 from runtime.commands import memory
-from runtime.commands.arguments import add_json, add_raw, add_threads, whole
+from runtime.commands.arguments import add_device, add_json, add_raw, add_threads, where, whole
 from runtime.commands.inputs import Arrays, open_inputs, to_net
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow, progress
+from runtime.cuda.model import GpuModel
 from runtime.kernels.machine import LANES
 from runtime.layout import LAYOUTS, Layout
 from runtime.spec import to_layers
 
-PATHS = LAYOUTS  # every way in which a batch can be run
+Ways = Mapping[str, Callable[[ModelSpec], Model]]  # every way in which a batch can be run, by name
 SAMPLES = max(layout.lanes for layout in LAYOUTS) + 1  # a whole group of images, and one that starts the next
 CHUNK_BYTES = 2**29  # of values alive at a time
 
@@ -80,7 +82,7 @@ class Comparison:
 
 
 class OneWay(Model):
-    """A model that runs every batch in one layout."""
+    """A CPU model that runs every batch in one layout."""
 
     def __init__(self, spec: ModelSpec, layout: Layout) -> None:
         super().__init__(spec)
@@ -88,6 +90,14 @@ class OneWay(Model):
 
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
         return [(self._layout, batch)] if batch else []
+
+
+CPU_WAYS: Ways = {layout.name: partial(OneWay, layout=layout) for layout in LAYOUTS}
+
+
+def ways_of(device: str) -> Ways:
+    """The ways to run a batch on a device."""
+    return CPU_WAYS if device == "cpu" else {device: partial(GpuModel, device=device)}
 
 
 def with_values_shown(spec: ModelSpec) -> ModelSpec:
@@ -110,12 +120,13 @@ class Verification:
     different : paths where both plans do not give the same outputs to the last bit
     """
 
-    def __init__(self, spec: ModelSpec, workers: int) -> None:
+    def __init__(self, spec: ModelSpec, workers: int, ways: Ways = CPU_WAYS) -> None:
         self.spec, self.workers = spec, workers
         shown = with_values_shown(spec)
         self.layers = [layer for layer in to_layers(spec) if layer.output in shown.outputs]
-        self._used = {path.name: OneWay(spec, path) for path in PATHS}
-        self._shown = {path.name: OneWay(shown, path) for path in PATHS}
+        self.paths = list(ways)
+        self._used = {path: make(spec) for path, make in ways.items()}
+        self._shown = {path: make(shown) for path, make in ways.items()}
         self.outputs: dict[tuple[str, str], Comparison] = {}
         self.values: dict[tuple[str, str], Comparison] = {}
         self.carried: dict[str, float] = {}
@@ -131,7 +142,7 @@ class Verification:
         """Compare for inputs f32[n, ...] by name, a part of the images at a time."""
         count = len(next(iter(x.values())))
         values = sum(prod(shape) for shape in infer_shapes(self.spec).values())
-        engine_bytes, reference_bytes = 4 * (len(PATHS) + 1) * values, 8 * 4 * values  # of one image
+        engine_bytes, reference_bytes = 4 * (len(self.paths) + 1) * values, 8 * 4 * values  # of one image
         several = max(LANES, CHUNK_BYTES // engine_bytes)
         few = max(1, CHUNK_BYTES // reference_bytes)
         needed = min(several, count) * engine_bytes + min(few, count) * reference_bytes
@@ -149,10 +160,10 @@ class Verification:
     def _run_engine(self, x: Arrays) -> dict[tuple[str, bool], Arrays]:
         """(path, whether all values are shown) -> values by name."""
         made = {}
-        for path in PATHS:
-            for shown, model in ((False, self._used[path.name]), (True, self._shown[path.name])):
+        for path in self.paths:
+            for shown, model in ((False, self._used[path]), (True, self._shown[path])):
                 y = model.run(x, threads=self.workers)
-                made[path.name, shown] = y if isinstance(y, dict) else {model.spec.outputs[0]: y}
+                made[path, shown] = y if isinstance(y, dict) else {model.spec.outputs[0]: y}
         return made
 
     def _compare(self, x: Arrays, results: Mapping[tuple[str, bool], Arrays], first: int) -> None:
@@ -160,16 +171,16 @@ class Verification:
         for layer in self.layers:
             largest = float(carried[layer.output].bound.max())
             self.carried[layer.output] = max(self.carried.get(layer.output, 0.0), largest)
-        for path in PATHS:
-            used, shown = results[path.name, False], results[path.name, True]
+        for path in self.paths:
+            used, shown = results[path, False], results[path, True]
             for name, result in used.items():
-                _add(self.outputs, (path.name, name), Comparison.of(result, carried[name], first))
+                _add(self.outputs, (path, name), Comparison.of(result, carried[name], first))
                 if not np.array_equal(result, shown[name], equal_nan=True):
-                    self.different.add(path.name)
+                    self.different.add(path)
             observed = {name: value for name, value in shown.items() if np.isfinite(value).all()}
             own = evaluate_with_bounds(self.spec, x, keep=True, observed=observed)
             for name, result in shown.items():
-                _add(self.values, (path.name, name), Comparison.of(result, own[name], first))
+                _add(self.values, (path, name), Comparison.of(result, own[name], first))
 
 
 def _part(arrays: Arrays, start: int, stop: int) -> Arrays:
@@ -191,6 +202,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--samples", type=whole(1), metavar="N", help=f"images (default: {SAMPLES} random ones, or all of INPUT)"
     )
     parser.add_argument("--seed", type=whole(0), default=0, metavar="S", help="of the random numbers (default 0)")
+    add_device(parser)
     add_threads(parser)
     add_raw(parser)
     add_json(parser)
@@ -199,7 +211,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    loaded = load(arguments.file)
+    loaded = load(arguments.file, device=arguments.device)
     spec = loaded.spec
     if arguments.input:
         source = open_inputs(spec, arguments.input, loaded.views[0])
@@ -211,23 +223,24 @@ def run(arguments: argparse.Namespace) -> int:
         count = arguments.samples or SAMPLES
         x, origin = _random(spec, count, arguments.seed), f"random, normal, seed {arguments.seed}"
     workers = threads.resolve(arguments.threads)
-    done = Verification(spec, workers)
+    done = Verification(spec, workers, ways_of(arguments.device))
     done.run(x)
     facts = {
         "inside": done.inside,
         "samples": count,
         "input": origin,
+        "device": arguments.device,
         "threads": workers,
         "outputs": [{"path": path, "output": name, **asdict(found)} for (path, name), found in done.outputs.items()],
         "layers": [
             {
-                "path": path.name,
+                "path": path,
                 "layer": "+".join(layer.nodes),
                 "value": layer.output,
                 "carried_bound": done.carried[layer.output],
-                **asdict(done.values[path.name, layer.output]),
+                **asdict(done.values[path, layer.output]),
             }
-            for path in PATHS
+            for path in done.paths
             for layer in done.layers
         ],
         "different": sorted(done.different),
@@ -246,20 +259,21 @@ def _random(spec: ModelSpec, count: int, seed: int) -> Arrays:
 
 def _lines(done: Verification, facts: Mapping[str, Any]) -> Iterator[str]:
     """The text for people."""
-    yield f"{facts['samples']} images ({facts['input']}), {facts['threads']} threads, each way to run a batch:"
-    for layout in PATHS:
-        yield f"  {layout.name}: {layout.meaning}"
+    place = where(facts["device"], facts["threads"])
+    yield f"{facts['samples']} images ({facts['input']}), {place}, each way to run a batch:"
+    if facts["device"] == "cpu":
+        for layout in LAYOUTS:
+            yield f"  {layout.name}: {layout.meaning}"
     yield ""
     yield "outputs against float64; bounds carried from the input, which grow with each layer"
     head = ("  output", "path", "|value| max", "|difference| max", "ratio max", "= |difference|", "/ bound", "at")
     yield from table(head, [_output_row(*key, found) for key, found in done.outputs.items()], left=2)
     yield ""
     yield "layer by layer, each from the runtime's own values before it; bounds that stay tight (largest of each)"
-    paths = [path.name for path in PATHS]
-    columns = (f"{path} {what}" for path in paths for what in ("|difference|", "ratio"))
+    columns = (f"{path} {what}" for path in done.paths for what in ("|difference|", "ratio"))
     rows = []
     for layer in done.layers:
-        found = [done.values[path, layer.output] for path in paths]
+        found = [done.values[path, layer.output] for path in done.paths]
         measured = [text for one in found for text in (f"{one.largest_difference:.2g}", _ratio(one))]
         bounds = f"{done.carried[layer.output]:.2g}", f"{found[0].largest_bound:.2g}"
         rows.append(("  " + "+".join(layer.nodes), f"{found[0].largest_value:.3g}", *bounds, *measured))

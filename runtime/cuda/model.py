@@ -285,6 +285,10 @@ class GpuModel(Model):
         plan = self.gpu_plan(batch)
         return Explanation(batch, LAYOUT, plan.facts, plan.bytes)
 
+    def working_bytes(self, batch: int, workers: int) -> int:
+        """Nothing: what passes between layers is on the device."""
+        return 0
+
     def _with_source(self, source: Source | None) -> "GpuModel":
         return GpuModel(self.spec, source, device=self.device, storage=self.storage, entries=self._entries)
 

@@ -34,6 +34,7 @@ class Machine:
 H100 = Machine("H100", 132, 1.98e9, 3.35e12, 5.5e12)
 
 STAGE_INSTRUCTIONS = 10.0  # of a lane that stages one activation: three reads, two comparisons, address, load, store
+OTHER_REGISTERS = 100  # of a thread beside its sums: tests/cuda/resources.json
 CHUNK_LATENCY = 1200.0  # cycles from the first load of a chunk of rows to the last of its products, with nothing beside
 LAUNCH_S = 3e-6  # from one kernel to the next on a stream that is kept filled
 
@@ -92,7 +93,7 @@ def estimate_conv(layer: Layer, entry: Entry, batch: int, number_bytes: int, mac
     reads = warps * (tile.thread_pixels + tile.thread_outputs)
     staging = (tile.pixels * STAGE_INSTRUCTIONS + tile.outputs * 6.0) / 32
     row_cycles = max((products + reads + staging) / machine.warp_instructions, reads / machine.shared_reads)
-    in_registers = 32 + tile.thread_pixels * tile.thread_outputs + tile.thread_pixels
+    in_registers = OTHER_REGISTERS + tile.thread_pixels * tile.thread_outputs
     resident = max(
         1,
         min(

@@ -1,0 +1,73 @@
+"""`lhc-run --device cuda`: the same commands, the same answers."""
+
+import json
+
+import numpy as np
+import pytest
+
+from lhc_ref.modelfile import save
+from runtime import cli
+from runtime.cuda import model as models
+from tests.cuda.gpus import AVAILABLE, ENTRIES, SIMULATED, TINY, launching, turns
+from tests.runtime.nets import classifier, images
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs a command on the file of a small net; in the simulator with small blocks."""
+    save(tmp_path / "net.lhc", classifier())
+    np.save(tmp_path / "x.npy", images(2))
+    np.savez(tmp_path / "data.npz", x=images(2), y=np.array([0, 1]))
+    if SIMULATED:
+        monkeypatch.setitem(models.GpuModel.__init__.__kwdefaults__, "entries", ENTRIES[TINY[1]])
+
+    def run(command, *arguments):
+        with turns():
+            status = cli.main([command, str(tmp_path / "net.lhc"), *arguments, "--device", "cuda"])
+        return status, capsys.readouterr().out
+
+    return run
+
+
+@launching
+def test_predict(run, tmp_path):
+    out = str(tmp_path / "y.npy")
+    status, text = run("predict", str(tmp_path / "x.npy"), "-o", out)
+    assert status == 0
+    assert "ran 2 examples" in text
+    assert " on cuda\n" in text
+    cli.main(["predict", str(tmp_path / "net.lhc"), str(tmp_path / "x.npy"), "-o", str(tmp_path / "cpu.npy")])
+    np.testing.assert_allclose(np.load(out), np.load(tmp_path / "cpu.npy"), rtol=1e-5, atol=1e-4)
+
+
+@launching
+def test_eval(run, tmp_path):
+    status, text = run("eval", str(tmp_path / "data.npz"), "--json")
+    assert status == 0
+    assert json.loads(text)["device"] == "cuda"
+
+
+@launching
+def test_verify_compares_every_layer(run):
+    status, text = run("verify", "--samples", "2")
+    assert status == 0
+    assert "2 images (random, normal, seed 0), cuda, each way to run a batch:" in text
+    assert "inside: every output and every layer is within its bound" in text
+
+
+@launching
+@pytest.mark.skipif(SIMULATED, reason="the simulator has no clock: needs an NVIDIA GPU")
+def test_profile(run):
+    status, text = run("profile", "--batch", "2", "--repeats", "2")
+    assert status == 0
+    assert "batch 2 on cuda: " in text
+
+
+@pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")
+def test_without_a_gpu_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+    save(tmp_path / "net.lhc", classifier())
+    monkeypatch.setattr("sys.argv", ["lhc-run", "verify", str(tmp_path / "net.lhc"), "--device", "cuda"])
+    assert cli.entry() == 2
+    err = capsys.readouterr().err
+    assert "device 'cuda': expected an NVIDIA GPU with its driver, got none" in err
+    assert len(err.splitlines()) == 1

@@ -1,0 +1,112 @@
+"""GPU plans: places that do not overlap, packed rows that stay in their arrays, tiles and their choice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+
+from runtime.cuda import pack as packing
+from runtime.cuda.plan import build
+from runtime.cuda.registry import conv_entries
+from runtime.cuda.select import choose_conv, estimate_conv
+from runtime.cuda.tiles import TILES, Tile
+from runtime.pack import PlanError
+from runtime.spec import Layer, Window, to_layers
+from tests.model_strategies import models
+from tests.runtime.nets import classifier, conv_spec, small_kernel
+
+
+@given(models(max_nodes=6))
+def test_values_alive_together_never_share_memory(spec):
+    plan = build(spec, 2)
+    alive = {}
+    for number, launch in enumerate(plan.launches):
+        for name in (launch.x, launch.other, launch.out):
+            if name in plan.places:
+                first, _ = alive.get(name, (number, number))
+                alive[name] = first, number
+    for one in alive:
+        for other in alive:
+            together = alive[one][0] <= alive[other][1] and alive[other][0] <= alive[one][1]
+            (at, size), (there, length) = plan.places[one], plan.places[other]
+            assert one == other or not together or at + size <= there or there + length <= at
+            assert at + size <= plan.arena_size
+
+
+def a_layer(density=0.5):
+    return to_layers(conv_spec(small_kernel(1, (3, 3, 4, 6), density), (5, 4, 4), padding="same"))[0]
+
+
+def test_packed_rows_give_the_kernel_back():
+    layer, outputs = a_layer(), 4
+    packed = packing.pack(layer, outputs)
+    kernel = np.zeros((3, 3, 4, 8), np.float32)
+    for tile in range(packed.tiles):
+        for row in range(packed.starts[tile], packed.starts[tile + 1]):
+            dy, dx, ahead = packed.rows[row]
+            kernel[dy, dx, ahead - (dy * 4 + dx) * 4, tile * outputs : (tile + 1) * outputs] = packed.weights[row]
+    assert np.array_equal(kernel[..., :6], layer.kernel * layer.mask)
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("rows", lambda rows: rows + np.array([0, 0, 4], np.int32)),  # a channel of the next pixel
+        ("rows", lambda rows: rows - np.array([0, 0, 1], np.int32)),
+        ("rows", lambda rows: rows - np.array([1, 0, 16], np.int32)),
+        ("starts", lambda starts: starts[:-1]),
+        ("starts", lambda starts: starts[::-1].copy()),
+        ("weights", lambda weights: weights[:-1]),
+    ],
+)
+def test_a_plan_that_would_read_elsewhere_is_refused(field, change):
+    layer = a_layer()
+    packed = packing.pack(layer, 4)
+    with pytest.raises(PlanError, match="plan of node"):
+        packing.prove(replace(packed, **{field: change(getattr(packed, field))}), layer, 4)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "match"),
+    [
+        ((5, 4, 2, 2), "a block that its threads' parts cover"),
+        ((32, 8, 8, 8, 16), "threads that stage rows in equal parts"),
+        ((1024, 16, 8, 8, 16), "at most 48 KiB"),
+    ],
+)
+def test_tiles_that_cannot_be(sizes, match):
+    with pytest.raises(ValueError, match=match):
+        Tile(*sizes)
+
+
+def big(density):
+    """A layer of VGG16 whose kept blocks are groups of 32 inputs and 16 outputs."""
+    mask = np.random.default_rng(0).random((3, 3, 8, 16)) < density
+    mask = np.repeat(np.repeat(mask, 32, 2), 16, 3)
+    kernel = np.ones((3, 3, 256, 256), np.float32)
+    window = Window((3, 3), pad_top=1, pad_left=1)
+    return Layer("conv2d", ("n",), "x", "y", (8, 8, 256), (8, 8, 256), window, kernel=kernel, mask=mask)
+
+
+def test_sparse_layers_get_narrow_tiles_and_dense_ones_wide_tiles():
+    entries = conv_entries()
+    sparse, dense = (choose_conv(big(density), entries, 256, 4) for density in (0.1, 1.1))
+    assert sparse.entry.tile.outputs == 16
+    assert dense.entry.tile.outputs == 64
+    assert dense.estimate.seconds > 3 * sparse.estimate.seconds
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
+def test_an_estimate_grows_with_the_batch_and_counts_what_is_computed(tile):
+    (entry,) = conv_entries((tile,))
+    small, large = (estimate_conv(big(0.1), entry, batch, 4) for batch in (64, 256))
+    assert small.seconds < large.seconds
+    assert large.macs == 4 * small.macs >= 256 * 64 * big(0.1).mask.sum()
+
+
+def test_facts_of_the_plan_are_of_its_storage():
+    single, half = (build(classifier(), 8, storage) for storage in ("float32", "float16"))
+    assert half.weights.nbytes * 2 == single.weights.nbytes
+    assert all(facts.kernel.startswith("f16_") for facts in half.facts)
+    assert len(half.launches) == len(single.launches) + 2
