@@ -143,6 +143,7 @@ def conv2d(
     -----
     Cost: n*oh*ow*kh*kw*c_in/groups*c_out MACs, as one matrix product for each block of output pixels, whose windows are
     copied out as the rows of a matrix; beside the result, memory for the padded images and for one block's windows.
+    Source: the convolution of neural nets, with TensorFlow's padding rules.
     """
     case = _Case(x, kernel, stride, padding, dilation, groups)
     return case.convolve(pad_image(x, case.pads), kernel)

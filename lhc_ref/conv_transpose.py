@@ -29,7 +29,8 @@ def conv2d_transpose(
 
     Returns
     -------
-    f[n, h, w, c_in], new memory. Cost: as `conv2d` from that image.
+    f[n, h, w, c_in], new memory. Cost: as `conv2d` from that image. Source: the adjoint, by definition; see Dumoulin
+    and Visin, *A guide to convolution arithmetic* (arXiv 1603.07285).
 
     Raises
     ------

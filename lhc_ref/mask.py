@@ -21,7 +21,10 @@ PATTERNS.setflags(write=False)
 
 
 def step(scores: Array) -> Array:
-    """`y = 1 if score > 0 else 0`: f[...] -> f[...]. Zero and NaN give 0. Straight-through derivative: `step_vjp`."""
+    """`y = 1 if score > 0 else 0`: f[...] -> f[...]. Zero and NaN give 0. Straight-through derivative: `step_vjp`.
+
+    Cost: one pass over the scores. Source: the authors' code for LHC (arXiv 2301.05440).
+    """
     check_float(scores, "scores")
     return (scores > 0).astype(scores.dtype)
 
@@ -43,14 +46,19 @@ def _slope(scores: Array) -> Array:
 
 
 def rigid_one_hot(scores: Array) -> Array:
-    """One-hot of the largest of the 15 scores along axis 0; on ties the first; all zero where a score is NaN.
+    """`y[k] = 1 if k is the first argmax of the 15 scores else 0`, along axis 0; all zero where a score is NaN.
 
     Parameters
     ----------
     scores : f[15, ceil(c_in/group_in), ceil(c_out/group_out)]
 
+    Returns
+    -------
+    f[15, ...] of the same shape, of 0 and 1.
+
     Notes
     -----
+    Cost: three passes over the scores. Source: the authors' code for LHC (arXiv 2301.05440).
     The authors' code marks every tied maximum, which makes masks above 1; ours are always 0 or 1.
     """
     check_array(scores, "scores", "15, in groups, out groups")
@@ -72,7 +80,10 @@ def rigid_one_hot_surrogate(scores: Array, centre: Array) -> Array:
 
 
 def combine_patterns(one_hot: Array) -> Array:
-    """Sum of the 15 patterns weighted by `one_hot`: f[15, gi, go] -> f[3, 3, gi, go]."""
+    """`mask = sum over k of PATTERNS[k] * one_hot[k]`: f[15, gi, go] -> f[3, 3, gi, go].
+
+    Cost: 135*gi*go MACs. Source: the authors' code for LHC (arXiv 2301.05440).
+    """
     xp = namespace(one_hot)
     return xp.tensordot(_patterns(one_hot), one_hot, axes=(0, 0))
 
@@ -88,7 +99,7 @@ def _patterns(like: Array) -> Array:
 
 
 def expand_groups(patterns: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Repeat each pattern over its group's channels, and crop the last group where it is short.
+    """`mask[ky, kx, ci, co] = patterns[ky, kx, ci // group_in, co // group_out]`; the last group may be short.
 
     Parameters
     ----------
@@ -97,7 +108,7 @@ def expand_groups(patterns: Array, *, c_in: int, c_out: int, group_in: int, grou
 
     Returns
     -------
-    f[kh, kw, c_in, c_out], new memory.
+    f[kh, kw, c_in, c_out], new memory. Cost: one pass over it. Source: the authors' code for LHC (arXiv 2301.05440).
 
     Raises
     ------
@@ -129,7 +140,7 @@ def group_counts(*, c_in: int, c_out: int, group_in: int, group_out: int) -> tup
 
 
 def free_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Mask of free patterns: every tap of every group switched by its own score.
+    """Mask of free patterns, `expand_groups(step(scores))`: every tap of every group switched by its own score.
 
     Parameters
     ----------
@@ -138,7 +149,7 @@ def free_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out:
 
     Returns
     -------
-    f[kh, kw, c_in, c_out] of 0 and 1.
+    f[kh, kw, c_in, c_out] of 0 and 1. Cost: one pass over it. Source: the authors' code for LHC (arXiv 2301.05440).
     """
     return expand_groups(step(scores), c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
 
@@ -150,7 +161,7 @@ def free_mask_vjp(dy: Array, scores: Array, *, c_in: int, c_out: int, group_in: 
 
 
 def rigid_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out: int) -> Array:
-    """Mask of rigid patterns: for every group the best scored of the 15.
+    """Mask of rigid patterns, `expand_groups(combine_patterns(rigid_one_hot(scores)))`: the best scored of the 15.
 
     Parameters
     ----------
@@ -159,7 +170,7 @@ def rigid_mask(scores: Array, *, c_in: int, c_out: int, group_in: int, group_out
 
     Returns
     -------
-    f[3, 3, c_in, c_out] of 0 and 1.
+    f[3, 3, c_in, c_out] of 0 and 1. Cost: one pass over it. Source: the authors' code for LHC (arXiv 2301.05440).
     """
     patterns = combine_patterns(rigid_one_hot(scores))
     return expand_groups(patterns, c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)
@@ -181,6 +192,10 @@ def apply_enabled(mask: Array, enabled: Array) -> Array:
     ----------
     mask : f[kh, kw, c_in, c_out]
     enabled : bool[c_out]
+
+    Returns
+    -------
+    f[kh, kw, c_in, c_out], new memory. Cost: one pass over it. Source: the authors' code for LHC (arXiv 2301.05440).
     """
     _check_enabled(mask, enabled)
     return namespace(mask).where(enabled, mask, mask.dtype.type(1))
@@ -207,7 +222,7 @@ KINDS = {"free": (free_mask, free_mask_vjp), "rigid": (rigid_mask, rigid_mask_vj
 def lhc_mask(
     scores: Array, enabled: Array, *, kind: str, c_in: int, c_out: int, group_in: int = 1, group_out: int = 1
 ) -> Array:
-    """The mask of an LHC layer: patterns from scores, expanded over groups, dense where a channel is not enabled.
+    """The mask of an LHC layer, `apply_enabled(free_mask or rigid_mask(scores), enabled)`.
 
     Parameters
     ----------
@@ -218,7 +233,8 @@ def lhc_mask(
 
     Returns
     -------
-    f[kh, kw, c_in, c_out] of 0 and 1, in the scores' dtype.
+    f[kh, kw, c_in, c_out] of 0 and 1, in the scores' dtype. Cost: two passes over it.
+    Source: the authors' code for LHC (arXiv 2301.05440).
     """
     primal, _ = _kind(kind)
     mask = primal(scores, c_in=c_in, c_out=c_out, group_in=group_in, group_out=group_out)

@@ -14,7 +14,7 @@ def max_pool(
     stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Largest real pixel of each window; a NaN in the window gives NaN.
+    """Largest real pixel of each window, `y[b, oy, ox, c] = max over ky, kx of x[b, iy, ix, c]`; a NaN in it gives NaN.
 
     Parameters
     ----------
@@ -29,6 +29,10 @@ def max_pool(
     Raises
     ------
     InputError : wrong dtype or shape, a pad as large as the window, a window larger than the padded image.
+
+    Notes
+    -----
+    Cost: n*oh*ow*c comparisons a tap. Source: elementary; `iy = oy*stride + ky - top`, as in `conv2d`.
     """
     window = _Window(x, size, stride, padding)
     return window.reduce(namespace(x).maximum, pad_image(x, window.pads, -float("inf")))
@@ -64,9 +68,10 @@ def average_pool(
     stride: OneOrTwo | None = None,
     padding: Padding = "valid",
 ) -> Array:
-    """Mean of the real pixels of each window: padded pixels are not counted.
+    """Mean of the real pixels of each window, `sum / number of them`: padded pixels are not counted.
 
-    Parameters, result and errors as for `max_pool`.
+    f[n, h, w, c] -> f[n, oh, ow, c]; parameters and errors as for `max_pool`. Cost: n*oh*ow*c additions a tap.
+    Source: elementary; TensorFlow counts likewise, PyTorch with `count_include_pad=False`.
     """
     window = _Window(x, size, stride, padding)
     return window.reduce(namespace(x).add, pad_image(x, window.pads)) / window.counts(x)
@@ -93,7 +98,10 @@ def average_pool_vjp(
 
 
 def global_average_pool(x: Array) -> Array:
-    """Mean over the pixels, `y[b, c] = sum over iy, ix of x[b, iy, ix, c] / (h*w)`: f[n, h, w, c] -> f[n, c]."""
+    """Mean over the pixels, `y[b, c] = sum over iy, ix of x[b, iy, ix, c] / (h*w)`: f[n, h, w, c] -> f[n, c].
+
+    Cost: one pass over x. Source: Lin, Chen, Yan, *Network In Network*, ICLR 2014 (arXiv 1312.4400).
+    """
     check_array(x, "x", "n, h, w, c")
     if x.shape[1] * x.shape[2] == 0:
         raise InputError(f"x: expected at least one pixel, got {x.shape[1]}x{x.shape[2]}. Drop the empty images.")

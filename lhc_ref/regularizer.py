@@ -34,7 +34,8 @@ def density_penalty(*masks: Array, pixels: Sequence[int], target_density: float)
 
     Notes
     -----
-    Source: the authors' training code for LHC (arXiv 2301.05440). The absolute value's slope at the target is 0.
+    Cost: one pass over the masks. Source: the authors' training code for LHC (arXiv 2301.05440). The slope of the
+    absolute value is 0 at the target.
     """
     size, work = _totals(masks, pixels)
     xp = namespace(masks[0])

@@ -24,7 +24,10 @@ PER_FILTER: Block = (0, 0, 0, 1)
 
 
 def sign(x: Array) -> Array:
-    """+1 where x >= 0, else -1 (NaN too): f[...] -> f[...]. Straight-through derivative: `sign_vjp`."""
+    """+1 where x >= 0, else -1 (NaN too): f[...] -> f[...]. Straight-through derivative: `sign_vjp`.
+
+    `y = 1 if x >= 0 else -1`. Cost: one pass over x. Source: arXiv 1603.05279, with sign(0) = +1.
+    """
     check_float(x, "x")
     one = x.dtype.type(1)
     return namespace(x).where(x >= 0, one, -one)
@@ -42,7 +45,7 @@ def sign_surrogate(x: Array) -> Array:
 
 
 def block_scale(kernel: Array, *, block: Block = PER_FILTER) -> Array:
-    """For every weight the mean |w| of the block that it lies in.
+    """For every weight the mean |w| of the block that it lies in, `y[i] = sum of |w| over block(i) / its size`.
 
     Parameters
     ----------
@@ -60,7 +63,8 @@ def block_scale(kernel: Array, *, block: Block = PER_FILTER) -> Array:
 
     Notes
     -----
-    Source: arXiv 1603.05279 (one a filter); the abstract of arXiv 2005.09034 (across filters).
+    Cost: two passes over the kernel. Source: arXiv 1603.05279 (one a filter); the abstract of arXiv 2005.09034 (across
+    filters; hypothesis: who is adjacent, and that the scale is a mean).
     """
     split = _split(kernel, block)
     means = abs(kernel).reshape(split).mean(axis=(1, 3, 5, 7), keepdims=True)
@@ -77,7 +81,10 @@ def block_scale_vjp(dy: Array, kernel: Array, *, block: Block = PER_FILTER) -> t
 
 
 def scale_channels(x: Array, gates: Array) -> Array:
-    """`y[b, iy, ix, c] = x[b, iy, ix, c] * gates[b, c]`: f[n, h, w, c] and f[n, c] -> f[n, h, w, c]."""
+    """`y[b, iy, ix, c] = x[b, iy, ix, c] * gates[b, c]`: f[n, h, w, c] and f[n, c] -> f[n, h, w, c].
+
+    Cost: one pass over x. Source: third-party code of arXiv 2003.11535.
+    """
     check_array(x, "x", "n, h, w, c")
     check_like(gates, "gates", (x.shape[0], x.shape[3]), x, "x")
     return x * gates[:, None, None]
@@ -160,7 +167,8 @@ def real_to_binary(
 
     Returns
     -------
-    f[n, oh, ow, c_out]. Source: third-party code of arXiv 2003.11535.
+    f[n, oh, ow, c_out]. Cost: that of the convolution, and n*c/8*(c + c_out) MACs of the gate. Source: third-party code
+    of arXiv 2003.11535.
     """
     normal = x if normalize is None else normalize(x)
     y = binary_conv2d(normal, kernel, block=None, stride=stride, padding=padding)

@@ -14,7 +14,7 @@ def fft2(x: Array) -> Array:
 
     Returns
     -------
-    f[n, h, w, c, 2] : real and imaginary parts, of x's dtype. Cost: n*c*h*w*log(h*w).
+    f[n, h, w, c, 2] : real and imaginary parts, of x's dtype. Cost: n*c*h*w*log(h*w). Source: Cooley and Tukey 1965.
 
     Raises
     ------
@@ -32,9 +32,10 @@ def fft2_vjp(dy: Array, x: Array) -> tuple[Array]:
 
 
 def inverse_fft2(z: Array) -> Array:
-    """Real part of the inverse of `fft2`: f[n, h, w, c, 2] -> f[n, h, w, c].
+    """Real part of the inverse of `fft2`, with `exp(+2i pi ...)/(h*w)`: f[n, h, w, c, 2] -> f[n, h, w, c].
 
     Spectra of real images have real inverses; from any other one the imaginary part is dropped.
+    Cost: n*c*h*w*log(h*w). Source: as for `fft2`.
     """
     check_array(z, "z", "n, h, w, c, 2")
     if z.shape[4] != 2:

@@ -67,7 +67,11 @@ def _check(matrix: np.ndarray) -> None:
 
 @dataclass(frozen=True)
 class Ham:
-    """A matrix as the Huffman code of all its entries, column by column."""
+    """A matrix f[n, m] as the Huffman code of all its entries, column by column.
+
+    Words of B bits: `ceil(code bits / B) + 2k` for k different values. Cost: a sort of the entries, one pass to code
+    them. Source: the papers' text, see the module.
+    """
 
     shape: tuple[int, int]
     entries: Coded
@@ -125,7 +129,10 @@ class Csc:
 
 @dataclass(frozen=True)
 class SparseHam:
-    """sHAM: a CSC matrix whose values are Huffman code; `rows` and `starts` as in `Csc`, one word each."""
+    """sHAM of f[n, m]: a CSC matrix whose values are Huffman code; `rows` and `starts` as in `Csc`, one word each.
+
+    Words of B bits: `ceil(code bits / B) + 2k + q + m + 1` for q non-zeros of k values. Cost and source as for `Ham`.
+    """
 
     shape: tuple[int, int]
     values: Coded

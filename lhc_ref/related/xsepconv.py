@@ -21,13 +21,15 @@ QUARTER_PADS: tuple[Pads, ...] = (((0, 1), (0, 1)), ((1, 0), (1, 0)), ((0, 1), (
 def symmetric_pad(x: Array) -> Array:
     """Each quarter of the channels with one more row and column: bottom right, top left, bottom left, top right.
 
+    `y[b, iy + top, ix + left, c] = x[b, iy, ix, c]` with the quarter's pads, `QUARTER_PADS`.
+
     Parameters
     ----------
     x : f[n, h, w, c], c a multiple of 4
 
     Returns
     -------
-    f[n, h + 1, w + 1, c], new memory; the added pixels are zero.
+    f[n, h + 1, w + 1, c], new memory; the added pixels are zero. Cost: one copy.
 
     Raises
     ------
@@ -73,6 +75,8 @@ def _check(x: Array) -> tuple[int, int, int, int]:
 def xsepconv(x: Value, row: Value, column: Value, square: Value) -> Value:
     """Depthwise 1xK, then Kx1, then 2x2 after symmetric padding; the image keeps its size.
 
+    `conv2d(symmetric_pad(conv2d(conv2d(x, row), column)), square, "valid")`, each depthwise.
+
     Parameters
     ----------
     x : f[n, h, w, c], an array or a Variable; c a multiple of 4
@@ -82,7 +86,7 @@ def xsepconv(x: Value, row: Value, column: Value, square: Value) -> Value:
 
     Returns
     -------
-    f[n, h, w, c]. Weights and MACs a pixel: (2k + 4)*c, against k*k*c of the depthwise convolution it stands for.
+    f[n, h, w, c]. Cost, weights and MACs a pixel: (2k + 4)*c, against k*k*c of the depthwise convolution it stands for.
 
     Raises
     ------

@@ -5,6 +5,7 @@ Estimators of steps are checked against the surrogates that are declared beside 
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import pytest
 
 import lhc_ref.related
 from lhc_ref import conv, conv_transpose, mask, ops, regularizer
-from lhc_ref.related import binary, circulant, csg, fourier, implicit, involution, lean, nm, xsepconv
+from lhc_ref.related import binary, circulant, csg, fourier, implicit, involution, lean, nm, steps, xsepconv
 from lhc_ref.tape import VJPS
 from tests.lhc_ref.derivatives import assert_derivatives
 
@@ -113,6 +114,26 @@ def test_every_operator_has_a_case():
     for module in pkgutil.iter_modules(lhc_ref.related.__path__, "lhc_ref.related."):
         importlib.import_module(module.name)
     assert {primal for primal in VJPS if primal.__module__.startswith("lhc_ref.")} == set(CASES)
+
+
+COMPOSED = [
+    binary.binary_conv2d, binary.gate, binary.real_to_binary, xsepconv.xsepconv, steps.parabolic_step,
+    steps.diffusion_reaction_step, steps.imex_step, involution.involution_kernels,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("primal", [*CASES, *COMPOSED], ids=lambda primal: primal.__name__)
+def test_docstring_has_formula_shapes_cost_and_source(primal):
+    text = primal.__doc__
+    assert "`" in text
+    assert re.search(r"\bf\[", text)
+    assert re.search(r"\bCost(:|, )", text)
+    assert "ource: " in text or "source as for" in text
+
+
+@pytest.mark.parametrize("module", [lean, steps, xsepconv, binary], ids=lambda module: module.__name__)
+def test_what_is_only_our_reading_is_called_a_hypothesis(module):
+    assert "Hypothesis: " in module.__doc__
 
 
 @pytest.mark.parametrize("primal", CASES, ids=lambda primal: primal.__name__)
