@@ -12,12 +12,13 @@ RUN = $(VENV)/bin/python
 WARMUP = $(RUN) -m runtime.cli warmup
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help docs demo demo-seeds test test-long test-frameworks avx2 nojit cudasim lint types bench-smoke clean FORCE
+.PHONY: help docs demo demo-seeds cifar test test-long test-frameworks avx2 nojit cudasim lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
 	@echo "make demo         train, freeze and run a net on handwritten digits (3 minutes; results in build/demo)"
 	@echo "make demo-seeds   the same training with seeds 0, 1 and 2 (longer)"
+	@echo "make cifar        train on CIFAR-10, in the folder DATA, or go on with that (hours; results in docs/cifar10.md)"
 	@echo "make test         the tests (5 minutes)"
 	@echo "make test-long    the tests left out of make test"
 	@echo "make test-frameworks  the tests of layers in PyTorch, JAX and Keras, which it installs"
@@ -35,6 +36,11 @@ demo: $(VENV)/.with-demo,plots
 
 demo-seeds: $(VENV)/.with-demo,plots
 	$(RUN) -m benchmarks.demo --seeds 0 1 2 $(ARGS)
+
+DATA ?= cifar-10-batches-bin
+
+cifar: $(VENV)/.with-plots
+	$(RUN) -m benchmarks.cifar $(DATA) $(ARGS)
 
 test: $(VENV)/.with-test
 	$(WARMUP)

@@ -22,13 +22,14 @@ def masked_kernels(spec: ModelSpec) -> dict[str, MaskedKernel]:
     return {name: kernel for name, kernel in kernels.items() if isinstance(kernel, MaskedKernel)}
 
 
-def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str) -> None:
+def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str, dpi: int = 150) -> None:
     """Write a PNG: for each layer its patterns, one small picture for each pair of input and output groups.
 
     Parameters
     ----------
     spec : a net with at least one masked kernel
     path, title : of the picture
+    dpi : its pixels an inch
 
     Raises
     ------
@@ -39,7 +40,7 @@ def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str) -> None:
     down = max(kernel.mask.shape[2] for kernel in kernels.values())
     inches = min(PATTERN_INCHES, WIDEST_INCHES / sum(across))
     size = (max(inches * sum(across) + 0.8 * len(across), 7.0), inches * down + 2.2)
-    figure = extras.plots().Figure(figsize=size, dpi=150, layout="constrained")
+    figure = extras.plots().Figure(figsize=size, dpi=dpi, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.supxlabel(
         "One small picture for each group of input channels (down) and group of output channels (across): "

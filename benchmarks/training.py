@@ -24,13 +24,16 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Training:
-    """One net to train: its run folder and the options of `lhc-ref train`."""
+    """One net to train: its run folder, the options of `lhc-ref train`, and whether a run that is there goes on."""
 
     folder: Path
     options: tuple[str, ...]
+    resume: bool = False
 
     @property
     def arguments(self) -> list[str]:
+        if self.resume and (self.folder / CONFIG).is_file():
+            return ["train", "--resume", str(self.folder)]
         return ["train", "--out", str(self.folder), *self.options]
 
     def epochs_done(self) -> int:
@@ -45,14 +48,15 @@ class Training:
 
 
 def train_all(trainings: Sequence[Training]) -> None:
-    """Train all of them anew, as many at a time as there are cores.
+    """Train all of them, as many at a time as there are cores; anew, unless they are to go on.
 
     Raises
     ------
     LhcError : a folder that is there and is no run's, or a training that failed; its own words are passed on.
     """
     for training in trainings:
-        _clear(training.folder)
+        if not training.resume:
+            _clear(training.folder)
         print(f"$ OPENBLAS_NUM_THREADS=1 lhc-ref {' '.join(training.arguments)}", flush=True)
     waiting = list(trainings)
     running: dict[Training, subprocess.Popen[str]] = {}
