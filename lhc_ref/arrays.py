@@ -22,6 +22,11 @@ def namespace(x: Array) -> ModuleType:
     return sys.modules[type(x).__module__.partition(".")[0]]
 
 
+def to_numpy(x: Array) -> np.ndarray:
+    """`x` in the memory of the CPU: itself where it is a NumPy array, else a copy."""
+    return x if isinstance(x, np.ndarray) else namespace(x).asnumpy(x)
+
+
 def describe(x: object) -> str:
     """`float32[2, 3]` for an array, the type's name for anything else."""
     if hasattr(x, "dtype") and hasattr(x, "shape"):

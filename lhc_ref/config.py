@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lhc_ref.data import NORMALISATIONS, VALIDATIONS
+from lhc_ref.devices import DEVICES
 from lhc_ref.errors import ConfigError
 from lhc_ref.models import MODELS, convolutions
 from lhc_ref.schedule import DECAYS
@@ -61,6 +62,7 @@ class TrainConfig:
     validation: str = _option("split", f"what epochs are chosen by: {', '.join(VALIDATIONS)} (a quirk)")
     selection: str = _option("qualified", f"the coarse stage's result: {', '.join(SELECTIONS)} (a quirk)")
     dtype: str = _option("float32", f"of weights and arithmetic: {', '.join(DTYPES)}")
+    device: str = _option("cpu", f"where to compute: {', '.join(DEVICES)} (an NVIDIA GPU, extra cupy)")
     checkpoint_steps: int = _option(0, "also save after every this many steps; 0: only after each epoch")
 
     def __post_init__(self) -> None:
@@ -112,6 +114,7 @@ CHOICES = {
     "normalisation": NORMALISATIONS,
     "validation": VALIDATIONS,
     "selection": SELECTIONS,
+    "device": DEVICES,
 }
 
 PRESETS: dict[str, dict[str, Any]] = {

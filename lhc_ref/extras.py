@@ -13,6 +13,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
     "onnx": ("onnx",),
     "keras": ("h5py",),
     "check": ("hypothesis",),
+    "cupy": ("cupy",),
     "cuda": ("numba.cuda",),  # numba's own, or that of the package numba-cuda, which takes its place
 }
 
@@ -94,3 +95,8 @@ def check() -> ModuleType:
 def cuda() -> ModuleType:
     """`numba.cuda`, for NVIDIA GPUs: of numba itself, or of the package numba-cuda where that is installed."""
     return require("cuda")
+
+
+def cupy() -> ModuleType:
+    """`cupy`, for arrays on NVIDIA GPUs that NumPy's functions are mirrored for."""
+    return require("cupy")

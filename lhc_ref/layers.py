@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import conv, mask, ops
-from lhc_ref.arrays import Array, pair
+from lhc_ref.arrays import Array, namespace, pair
 from lhc_ref.errors import InputError
 from lhc_ref.tape import Tape, Variable, apply
 
@@ -138,7 +138,7 @@ class Conv2d(Layer):
         """The kernel f[kh, kw, c_in/groups, c_out] that this pass convolves with."""
         return run.weight(self, "kernel")
 
-    def kernel_mask(self) -> tuple[np.ndarray, int, int] | None:
+    def kernel_mask(self) -> tuple[Array, int, int] | None:
         """Which weights of that kernel exist: (bool[kh, kw, gi, go], group_in, group_out); None: all of them."""
         return None
 
@@ -213,9 +213,14 @@ class LhcConv2d(Conv2d):
     def mask(self, scores: Value) -> Value:
         """The mask f[kh, kw, c_in, c_out] that these scores make with the channels enabled now."""
         enabled = self.state["enabled"]
-        return apply(mask.lhc_mask, scores, enabled if self.formable else np.ones_like(enabled), **self.mask_options)
+        return apply(
+            mask.lhc_mask,
+            scores,
+            enabled if self.formable else namespace(enabled).ones_like(enabled),
+            **self.mask_options,
+        )
 
-    def pattern_mask(self) -> np.ndarray:
+    def pattern_mask(self) -> Array:
         """What the scores keep, one entry a group, whatever is enabled: bool[kh, kw, gi, go]."""
         scores = self.weights["scores"]
         kept = (
@@ -225,7 +230,7 @@ class LhcConv2d(Conv2d):
         )
         return kept > 0
 
-    def kernel_mask(self) -> tuple[np.ndarray, int, int]:
+    def kernel_mask(self) -> tuple[Array, int, int]:
         return self.pattern_mask(), self.mask_options["group_in"], self.mask_options["group_out"]
 
     def kept(self) -> int:

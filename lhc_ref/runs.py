@@ -80,10 +80,10 @@ def resume(folder: Path, *, show: bool = True) -> Record:
 
     A run that is done gives its result again. A run without a checkpoint yet starts.
     """
-    return _go_on(load(folder, show=show, started=False), show)
+    return _go_on(load(folder, show=show, started=False, device=None), show)
 
 
-def load(folder: Path, *, show: bool = False, started: bool = True) -> Run:
+def load(folder: Path, *, show: bool = False, started: bool = True, device: str | None = "cpu") -> Run:
     """The run in a folder at its last saved state.
 
     Parameters
@@ -91,6 +91,7 @@ def load(folder: Path, *, show: bool = False, started: bool = True) -> Run:
     folder : that `train` made
     show : print what is chosen from here on
     started : whether a checkpoint must be there
+    device : where to put the net; None is where it is trained
 
     Raises
     ------
@@ -101,7 +102,7 @@ def load(folder: Path, *, show: bool = False, started: bool = True) -> Run:
     if not (folder / CONFIG).is_file():
         raise CheckpointError(f"{folder}: expected the folder of a run, got none with {CONFIG}. Check the path.")
     config = resolve(read_toml(folder / CONFIG))
-    trainer = Trainer(config, _dataset(config), _say(show))
+    trainer = Trainer(config, _dataset(config), _say(show), device)
     if started or (folder / CHECKPOINT).exists():
         trainer.restore(*checkpoint.load(folder / CHECKPOINT))
     return Run(folder, config, trainer)
@@ -206,7 +207,7 @@ def _say(show: bool) -> Callable[[str], None]:
 def _bar(run: Run, show: bool) -> tqdm:
     """A progress bar over all steps of the run; on a terminal only."""
     config, trainer = run.config, run.trainer
-    steps = trainer.steps_an_epoch
+    steps = len(trainer.batches)
     return tqdm(
         desc=config.conv,
         total=(config.epochs_coarse + config.epochs_fine) * steps,
@@ -223,7 +224,7 @@ def _live(trainer: Trainer) -> str:
     last = progress.history[-1] if progress.history else None
     parts = [f"{progress.stage} {progress.epoch}"]
     if progress.step:
-        images = min(progress.step * trainer.config.batch, len(trainer.order))
+        images = min(progress.step * trainer.config.batch, len(trainer.batches.order))
         parts.append(f"loss {progress.loss_sum / images:.3f}, accuracy {progress.hits / images:.1%}")
     if not trainer.done:
         parts.append(f"rate {trainer.rate():.4g}")

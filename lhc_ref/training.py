@@ -3,24 +3,25 @@
 Everything that the next step depends on is in `Trainer.capture`, so that a run restored from it continues bit for bit.
 """
 
-import copy
 import math
+import tomllib
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from lhc_ref import data, ops, schedule
-from lhc_ref.arrays import Array
+from lhc_ref import data, devices, ops, schedule
+from lhc_ref.arrays import Array, namespace, to_numpy
 from lhc_ref.augment import Augmentation
+from lhc_ref.batches import Batches
 from lhc_ref.checkpoint import part, prefixed
-from lhc_ref.config import TrainConfig, to_toml
-from lhc_ref.errors import CheckpointError, InputError, LhcError
+from lhc_ref.config import TrainConfig, resolve, to_toml
+from lhc_ref.errors import CheckpointError, ConfigError, InputError, LhcError
 from lhc_ref.layers import Pass
 from lhc_ref.models import make_net
 from lhc_ref.optim import SGD
+from lhc_ref.progress import Progress
 from lhc_ref.regularizer import density_penalty
 from lhc_ref.selection import Record, density_limit, measure, merit, qualifies
 from lhc_ref.tape import Tape, Variable, apply
@@ -30,45 +31,6 @@ class DivergedError(LhcError):
     """Training whose loss or weights are no longer finite numbers."""
 
 
-@dataclass
-class Progress:
-    """Where a run stands; plain values that JSON holds exactly.
-
-    Attributes
-    ----------
-    stage : "coarse" | "fine" | "done"
-    epoch, step : epochs done in this stage, steps done in this epoch
-    loss_sum, hits : over this epoch's images so far
-    base : the regularizer's `s0`, known after the first epoch
-    chosen : stage -> record of the epoch it selected (so far)
-    history : a record for each epoch
-    seconds : spent so far, over all its processes
-    blas_threads : that NumPy used, one after the other where a resumed run had others
-    result : of the whole run, when it is done
-    """
-
-    stage: str = "coarse"
-    epoch: int = 0
-    step: int = 0
-    loss_sum: float = 0.0
-    hits: int = 0
-    base: float = 0.0
-    chosen: dict[str, Record] = field(default_factory=dict)
-    history: list[Record] = field(default_factory=list)
-    seconds: float = 0.0
-    blas_threads: list[int] = field(default_factory=list)
-    result: Record = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a step trains on: normalised and augmented images, labels, and the random state after that was drawn."""
-
-    images: Array
-    labels: Array
-    rng: np.random.Generator
-
-
 class Trainer:
     """A training run in memory.
 
@@ -76,15 +38,24 @@ class Trainer:
     ----------
     config, dataset : what to train on what
     say : called with a line of text where a user should know of a choice
+    device : where to compute, if elsewhere than the configuration says
 
     Attributes
     ----------
     net : the net as it is now; when done, the selected one
+    xp : the module of its arrays
+    batches : of the training split
     masks : of the LHC layers after the last epoch of the coarse stage, bool[kh, kw, gi, go] each
     progress : where the run stands
     """
 
-    def __init__(self, config: TrainConfig, dataset: data.Dataset, say: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        dataset: data.Dataset,
+        say: Callable[[str], None] = print,
+        device: str | None = None,
+    ) -> None:
         self.config, self.dataset, self.say = config, dataset, say
         self.net = make_net(
             config.model,
@@ -96,13 +67,13 @@ class Trainer:
             dtype=config.dtype,
             width=config.width,
         )
-        self.augment = Augmentation(config.shift, config.crop, config.flip)
+        self.xp = devices.namespace_of(device or config.device)
+        self.net.move(self.xp)
+        augment = Augmentation(config.shift, config.crop, config.flip)
         # Why the 1: another stream than the initial weights'.
-        self.rng = np.random.default_rng([config.seed, 1])
+        rng = np.random.default_rng([config.seed, 1])
+        self.batches = Batches(dataset, augment, config.batch, config.dtype, rng)
         self.optimizer = SGD(config.momentum)
-        self.order = np.arange(len(dataset.y["train"]))
-        self._thread = ThreadPoolExecutor(1, "lhc-batches")
-        self._ahead: Future[Batch] | None = None
         self.best: dict[str, Array] = {}
         self.masks: dict[str, Array] = {}
         self.progress = Progress()
@@ -110,10 +81,6 @@ class Trainer:
     @property
     def done(self) -> bool:
         return self.progress.stage == "done"
-
-    @property
-    def steps_an_epoch(self) -> int:
-        return -(-len(self.order) // self.config.batch)
 
     @np.errstate(over="ignore", invalid="ignore")  # Why: what is no finite number is found by looking.
     def step(self) -> Record | None:
@@ -133,11 +100,11 @@ class Trainer:
             raise InputError("step: expected a run that is not done, got one with its result. Start a new run.")
         if progress.step == 0:
             self._begin_epoch()
-        batch = self._next_batch()
-        labels = batch.labels
+        batch = self.batches.next(progress.step)
+        images, labels = self.xp.asarray(batch.images), self.xp.asarray(batch.labels)
         tape = Tape()
         run = Pass(tape)
-        logits = self.net(batch.images, run)
+        logits = self.net(images, run)
         loss = self._loss(logits, labels, run)
         value = float(loss.value)
         if not math.isfinite(value):
@@ -147,7 +114,7 @@ class Trainer:
         progress.step += 1
         progress.loss_sum += value * len(labels)
         progress.hits += int((logits.value.argmax(axis=1) == labels).sum())
-        return self._end_epoch() if progress.step == self.steps_an_epoch else None
+        return self._end_epoch() if progress.step == len(self.batches) else None
 
     def rate(self) -> float:
         """This epoch's learning rate."""
@@ -168,16 +135,16 @@ class Trainer:
         DivergedError : a weight is no finite number; such a state is not worth keeping.
         """
         for name, weight in self.net.weights.items():
-            if not np.isfinite(weight).all():
+            if not namespace(weight).isfinite(weight).all():
                 raise self._diverged(f"NaN or infinity in {name}")
         parts = {**self._net_arrays(), **prefixed("velocity", self.optimizer.velocity), **prefixed("best", self.best)}
         value = {
             "config": to_toml(self.config),
             "data": self.dataset.hash(),
-            "random": self.rng.bit_generator.state,
+            "random": self.batches.rng.bit_generator.state,
             "progress": asdict(self.progress),
         }
-        return {**parts, "order": self.order}, value
+        return {**{name: to_numpy(array) for name, array in parts.items()}, "order": self.batches.order}, value
 
     def restore(self, arrays: dict[str, Array], value: Any) -> None:
         """Go back to a captured state.
@@ -186,7 +153,7 @@ class Trainer:
         ------
         CheckpointError : it belongs to another configuration, other data or another net, or lacks something.
         """
-        if value.get("config") != to_toml(self.config):
+        if not self._is_own(value.get("config", "")):
             raise CheckpointError(
                 "checkpoint: expected this run's configuration, got another. Restore its config.toml."
             )
@@ -199,12 +166,18 @@ class Trainer:
             if progress.stage != "coarse":
                 self.net.freeze_masks()
             self.net.load(part("weights", arrays), part("state", arrays))
-            self.rng.bit_generator.state = value["random"]
-            self.order = arrays["order"]
-            self._ahead = None
+            self.batches.restore(arrays["order"], value["random"])
         except (KeyError, TypeError, ValueError) as e:
             raise CheckpointError(f"checkpoint: expected a whole state, got {e}. Use the version that wrote it.") from e
-        self.optimizer.velocity, self.best, self.progress = part("velocity", arrays), part("best", arrays), progress
+        velocity = {name: self.xp.asarray(array) for name, array in part("velocity", arrays).items()}
+        self.optimizer.velocity, self.best, self.progress = velocity, part("best", arrays), progress
+
+    def _is_own(self, config: str) -> bool:
+        """Whether a stored configuration is this run's, but for the device."""
+        try:
+            return replace(resolve(tomllib.loads(config)), device=self.config.device) == self.config
+        except (tomllib.TOMLDecodeError, ConfigError):
+            return False
 
     def _loss(self, logits: Variable, labels: Array, run: Pass) -> Variable:
         """Cross-entropy, and the regularizer by its strength."""
@@ -216,41 +189,22 @@ class Trainer:
         penalty = apply(density_penalty, *run.masks, pixels=run.pixels, target_density=target)
         return apply(ops.add, loss, apply(ops.scale, penalty, factor=strength))
 
-    def _next_batch(self) -> Batch:
-        """This step's batch, made while the step before computed; the one after it is begun.
-
-        `self.rng` is that of the step that is done, so that a captured state knows nothing of what was made ahead.
-        """
-        progress = self.progress
-        batch = self._ahead.result() if self._ahead else self._make_batch(progress.step, copy.deepcopy(self.rng))
-        self.rng, self._ahead = batch.rng, None
-        if progress.step + 1 < self.steps_an_epoch:
-            self._ahead = self._thread.submit(self._make_batch, progress.step + 1, copy.deepcopy(batch.rng))
-        return batch
-
-    def _make_batch(self, step: int, rng: np.random.Generator) -> Batch:
-        """The batch of a step of this epoch; `rng` is its own."""
-        start = step * self.config.batch
-        chosen = self.order[start : start + self.config.batch]
-        images = self.augment(self.dataset.normalised("train", self.config.dtype, chosen), rng)
-        return Batch(images, self.dataset.y["train"][chosen], rng)
-
     def _begin_epoch(self) -> None:
         """Draw enabled channels and the order of the images."""
-        self._ahead = None
         if self.progress.stage == "coarse":
             for number, layer in enumerate(self.net.lhc_layers):
                 enabled = layer.state["enabled"]
                 when = len(enabled), self.progress.epoch, self.config.enable_epochs
                 if self.config.enabling == "nested":
-                    enabled[...] = schedule.nested_enabled(self.config.seed, number, *when)
+                    drawn = schedule.nested_enabled(self.config.seed, number, *when)
                 else:
-                    enabled[...] = schedule.draw_enabled(self.rng, *when)
-        self.order = self.rng.permutation(len(self.order))
+                    drawn = schedule.draw_enabled(self.batches.rng, *when)
+                enabled[...] = self.xp.asarray(drawn)
+        self.batches.shuffle()
 
     def _end_epoch(self) -> Record:
         progress, config = self.progress, self.config
-        images = len(self.order)
+        images = len(self.batches.order)
         accuracy, loss = self._measured("validation")
         if not math.isfinite(loss):
             raise self._diverged(f"a validation loss of {loss}")
@@ -274,7 +228,7 @@ class Trainer:
             progress.chosen[progress.stage] = record
             self.best = {name: array.copy() for name, array in self._net_arrays().items()}
         if progress.stage == "coarse":
-            self.masks = {layer.name: layer.pattern_mask() for layer in self.net.lhc_layers}
+            self.masks = {layer.name: to_numpy(layer.pattern_mask()) for layer in self.net.lhc_layers}
         progress.epoch, progress.step, progress.loss_sum, progress.hits = progress.epoch + 1, 0, 0.0, 0
         rule = self._rule()
         if progress.epoch == rule.epochs or rule.stopped(self._accuracies()):

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import handmade, ops
-from lhc_ref.arrays import Array, pair
+from lhc_ref.arrays import Array, namespace, pair
 from lhc_ref.conv import Padding
 from lhc_ref.errors import InputError
 from lhc_ref.layers import Conv2d, Draws, Layer, Pass, Value, he_normal, shape_alone
@@ -33,8 +33,8 @@ class HetConv2d(Conv2d):
             self.weights["kernel"] = (kernel * self.exists * scale).astype(kernel.dtype)
 
     def kernel(self, run: Pass) -> Value:
-        kernel = run.weight(self, "kernel")
-        return apply(ops.multiply, kernel, self.exists.astype(self.weights["kernel"].dtype))
+        own = self.weights["kernel"]
+        return apply(ops.multiply, run.weight(self, "kernel"), namespace(own).asarray(self.exists, dtype=own.dtype))
 
     def kernel_mask(self) -> tuple[np.ndarray, int, int]:
         return self.exists, 1, 1

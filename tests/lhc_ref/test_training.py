@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from lhc_ref import data
+from lhc_ref.batches import Batches
 from lhc_ref.errors import CheckpointError, InputError
 from lhc_ref.selection import density_limit, measure, merit, qualifies
 from lhc_ref.training import DivergedError, Trainer
@@ -162,14 +163,14 @@ def test_enabled_channels_by_epoch(images, enabling):
 
 def test_batches_are_made_ahead_on_a_thread_and_are_those_of_the_step(images, monkeypatch):
     threads, made = set(), []
-    make = Trainer._make_batch
+    make = Batches._make
 
     def watched(self, step, rng):
         threads.add(threading.current_thread() is threading.main_thread())
         made.append(step)
         return make(self, step, rng)
 
-    monkeypatch.setattr(Trainer, "_make_batch", watched)
+    monkeypatch.setattr(Batches, "_make", watched)
     trainer = trainer_for(images, flip=True, crop=1)
     for _ in range(22):
         trainer.step()
@@ -180,8 +181,8 @@ def test_batches_are_made_ahead_on_a_thread_and_are_those_of_the_step(images, mo
 def test_an_error_in_the_thread_is_raised_by_the_step(images, monkeypatch):
     trainer = trainer_for(images)
     trainer.step()
-    trainer._ahead.result()
-    monkeypatch.setattr(trainer, "augment", None)
+    trainer.batches._ahead.result()
+    monkeypatch.setattr(trainer.batches, "_augment", None)
     trainer.step()
     with pytest.raises(TypeError):
         trainer.step()

@@ -60,8 +60,8 @@ TRAINING = (
         "apply(ops.add, loss, apply(ops.scale, penalty, factor=strength))", "loss", TRAINING_TESTS,
     ),
     Mutant(
-        "images-without-their-labels", "lhc_ref/training.py",
-        'self.dataset.y["train"][chosen]', 'self.dataset.y["train"][start : start + len(chosen)]', TRAINING_TESTS,
+        "images-without-their-labels", "lhc_ref/batches.py",
+        'self._dataset.y["train"][chosen]', 'self._dataset.y["train"][start : start + len(chosen)]', TRAINING_TESTS,
     ),
     Mutant(
         "last-epoch-taken-for-the-best", "lhc_ref/training.py",
@@ -80,7 +80,7 @@ TRAINING = (
         'max(0.0, record["density"] - density_limit(config))', "0.0", TRAINING_TESTS,
     ),
     Mutant(
-        "captured-state-ahead-of-its-step", "lhc_ref/training.py",
+        "captured-state-ahead-of-its-step", "lhc_ref/batches.py",
         "copy.deepcopy(batch.rng)", "batch.rng", TRAINING_TESTS,
     ),
     Mutant(
@@ -104,22 +104,23 @@ TRAINING = (
         'self.net.load(part("weights", arrays), self.net.state)', TRAINING_TESTS,
     ),
     Mutant(
-        "checkpoint-without-random-state", "lhc_ref/training.py",
-        'self.rng.bit_generator.state = value["random"]', "pass", TRAINING_TESTS,
+        "checkpoint-without-random-state", "lhc_ref/batches.py",
+        "self.order, self.rng.bit_generator.state = order, rng_state", "self.order = order", TRAINING_TESTS,
     ),
     Mutant(
-        "checkpoint-without-the-order-of-images", "lhc_ref/training.py",
-        'self.order = arrays["order"]', "pass", TRAINING_TESTS,
+        "checkpoint-without-the-order-of-images", "lhc_ref/batches.py",
+        "self.order, self.rng.bit_generator.state = order, rng_state", "self.rng.bit_generator.state = rng_state",
+        TRAINING_TESTS,
     ),
     Mutant(
         "checkpoint-without-velocity", "lhc_ref/training.py",
-        'self.optimizer.velocity, self.best, self.progress = part("velocity", arrays), part("best", arrays), progress',
+        'self.optimizer.velocity, self.best, self.progress = velocity, part("best", arrays), progress',
         'self.best, self.progress = part("best", arrays), progress', TRAINING_TESTS,
     ),
     Mutant(
         "checkpoint-without-the-best-so-far", "lhc_ref/training.py",
-        'self.optimizer.velocity, self.best, self.progress = part("velocity", arrays), part("best", arrays), progress',
-        'self.optimizer.velocity, self.progress = part("velocity", arrays), progress', SURVIVORS,
+        'self.optimizer.velocity, self.best, self.progress = velocity, part("best", arrays), progress',
+        'self.optimizer.velocity, self.progress = velocity, progress', SURVIVORS,
     ),
     Mutant(
         "checkpoint-damage-unnoticed", "lhc_ref/checkpoint.py",

@@ -1,0 +1,115 @@
+"""The same code on arrays of another module: bit for bit what NumPy's give, and no NumPy function ever sees them.
+
+CuPy's part is played by `device_arrays`; where there is a GPU, CuPy itself is asked too.
+"""
+
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+
+from lhc_ref import data, devices, runs, tape
+from lhc_ref.arrays import namespace, to_numpy
+from lhc_ref.errors import ConfigError, MissingExtraError
+from lhc_ref.layers import Pass
+from lhc_ref.models import make_net
+from lhc_ref.regularizer import density_penalty
+from lhc_ref.tape import Tape, apply
+from lhc_ref.training import Trainer
+from tests.lhc_ref import device_arrays
+from tests.lhc_ref.training_cases import bars, small_config
+from tests.tolerances import assert_identical
+
+
+@pytest.fixture
+def device(monkeypatch):
+    module = device_arrays.make()
+    monkeypatch.setitem(sys.modules, "cupy", module)
+    return module
+
+
+def test_the_stand_in_refuses_numpy(device):
+    x = device.asarray(np.ones((2, 3)))
+    assert namespace(x) is device
+    for mixed in (
+        lambda: np.sum(x), lambda: np.asarray(x), lambda: x + np.ones(3), lambda: np.ones(3) + x,
+        lambda: np.maximum(x, 0), lambda: device.where(np.ones(3, bool), x, x), lambda: x.reshape(-1) @ np.ones(6),
+    ):  # fmt: skip
+        with pytest.raises(TypeError):
+            mixed()
+    assert_identical(to_numpy(device.maximum(x * 2, 0)), np.full((2, 3), 2.0))
+
+
+@pytest.mark.parametrize("changes", [{}, {"conv": "lhc-rigid"}, {"conv": "standard"}, {"enabling": "nested"}])
+def test_a_run_has_the_same_bits(device, tmp_path, changes):
+    config = small_config(bars(tmp_path / "bars.npz"), flip=True, crop=1, **changes)
+    hashes = []
+    for name in devices.DEVICES:
+        folder = tmp_path / name
+        result = runs.train(small_config(config.data, flip=True, crop=1, device=name, **changes), folder, show=False)
+        hashes.append(result["weights_hash"])
+        assert runs.load(folder).trainer.net.weights_hash() == result["weights_hash"]
+        assert all(isinstance(w, np.ndarray) for w in runs.load(folder).trainer.net.weights.values())
+    assert hashes[0] == hashes[1]
+
+
+def test_a_capture_goes_from_one_device_to_the_other(device, tmp_path):
+    config = small_config(bars(tmp_path / "bars.npz"))
+    dataset = data.load(config.data)
+    whole, begun = (Trainer(config, dataset, lambda text: None, name) for name in devices.DEVICES)
+    for _ in range(13):
+        begun.step()
+    gone_on = Trainer(config, dataset, lambda text: None, "cpu")
+    gone_on.restore(*begun.capture())
+    for trainer in (whole, gone_on):
+        while not trainer.done:
+            trainer.step()
+    assert whole.net.weights_hash() == gone_on.net.weights_hash()
+
+
+NETS = [
+    ("vgg16-bn", "lhc-free"),
+    ("resnet20", "csg"),
+    ("densenet40-36", "standard"),
+    ("mobilenetv2", "standard"),
+    ("golden", "lhc-rigid"),
+    ("golden", "hetconv:2"),
+    ("golden", "lean"),
+    ("golden", "nm:2:4"),
+]
+
+
+@pytest.mark.parametrize(("model", "conv"), NETS)
+def test_a_step_of_every_kind_of_net_has_the_same_bits(device, model, conv):
+    x, labels = np.random.default_rng(0).standard_normal((2, 32, 32, 3)).astype(np.float32), np.array([1, 0])
+    found = []
+    for xp in (np, device):
+        net = make_net(model, conv, image_shape=x.shape[1:], width=1 if model == "golden" else 1 / 16, groups=(4, 4))
+        net.move(xp)
+        run = Pass(Tape())
+        loss = apply(tape.ops.softmax_cross_entropy, net(xp.asarray(x), run), xp.asarray(labels))
+        if run.masks:
+            loss = apply(tape.ops.add, loss, apply(density_penalty, *run.masks, pixels=run.pixels, target_density=0.2))
+        gradients = run.tape.gradients(loss, list(run.variables.values()))
+        found.append(dict(zip(run.variables, map(to_numpy, gradients), strict=True)))
+    for name, gradient in found[0].items():
+        assert_identical(found[1][name], gradient)
+
+
+def test_cuda_without_cupy_is_told(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(MissingExtraError, match=r"extra 'cupy': expected the module cupy, .*pip install 'lhc\[cupy\]'"):
+        devices.namespace_of("cuda")
+
+
+def test_cuda_without_a_gpu_is_told(device):
+    device.cuda.is_available = lambda: False
+    with pytest.raises(ConfigError, match=r"device: expected an NVIDIA GPU for cuda, got none that CuPy can use\."):
+        devices.namespace_of("cuda")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+def test_cupy_itself_trains(tmp_path):
+    config = small_config(bars(tmp_path / "bars.npz"), device="cuda")
+    assert runs.train(config, tmp_path / "run", show=False)["test_accuracy"] > 0.5
