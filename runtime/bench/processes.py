@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from runtime.bench import worker
 
 WORKER = Path(worker.__file__)
 PACKAGES = Path(__file__).parents[2]  # where lhc_ref and runtime lie
-TOLD = 2000  # characters of what a process that ended had written
+TOLD = 240  # characters of what a process that ended had written
 PATIENCE_S = 5.0  # with a process that should end
 
 
@@ -66,7 +66,8 @@ class Process:
             if line.startswith(("{", "[")):
                 reply = json.loads(line)
                 if isinstance(reply, dict) and "error" in reply:
-                    raise EngineError(f"{self.name}: expected it to run the net, got '{reply['error']}'. Leave it out.")
+                    told = " ".join(reply["error"].split())[:TOLD]
+                    raise EngineError(f"{self.name}: expected it to run the net, got '{told}'. Leave it out.")
                 return reply
         code = self._process.wait()
         told = self._errors.read_text(errors="replace")[-TOLD:].strip()
@@ -116,18 +117,34 @@ class EngineProcess(Process):
         super().__init__(name, [python, str(WORKER), engine], folder / f"{name}.err", variables)
 
     def load(
-        self, model: Path, inputs: Mapping[str, np.ndarray], *, threads: int, streams: int = 1, device: str = "cpu"
+        self,
+        model: Path,
+        inputs: Mapping[str, np.ndarray],
+        *,
+        threads: int,
+        streams: int = 1,
+        net: str = "",
+        cores: Sequence[int] = (),
+        options: Mapping[str, Any] | None = None,
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Load a net and run it once: what `worker.py` tells of it, and its outputs by name."""
+        """Load a net, under a name, and run it once: what `worker.py` tells of it, and its outputs by name."""
         np.savez(self._inputs, *inputs.values())
         files = {"model": str(model), "inputs": str(self._inputs), "answers": str(self._answers)}
-        request = {"do": "load", "names": list(inputs), "threads": threads, "streams": streams, "device": device}
-        facts = self.ask({**request, **files})
-        self._inputs.unlink()
+        how = {"net": net, "names": list(inputs), "threads": threads, "streams": streams, "options": options or {}}
+        how["cores"] = list(cores)
+        try:
+            facts = self.ask({"do": "load", **how, **files})
+        finally:
+            self._inputs.unlink()
         with np.load(self._answers) as archive:
             return facts, {name: archive[f"arr_{i}"] for i, name in enumerate(facts["names"])}
 
-    def time(self, calls: int) -> dict[str, Any]:
+    def time(self, calls: int, net: str = "") -> dict[str, Any]:
         """Time so many calls of each stream: "times_s", "wall_s", "peak_bytes"."""
-        reply: dict[str, Any] = self.ask({"do": "time", "calls": calls})
+        reply: dict[str, Any] = self.ask({"do": "time", "net": net, "calls": calls})
+        return reply
+
+    def profile(self, repeats: int, net: str = "") -> dict[str, Any]:
+        """Seconds of each layer of a net of ours: the fields of `runtime.profile.Profile`."""
+        reply: dict[str, Any] = self.ask({"do": "profile", "net": net, "repeats": repeats})
         return reply

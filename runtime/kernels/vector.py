@@ -385,7 +385,7 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
 # --- element by element ----------------------------------------------------------------------------------------------
 
 
-def _map_tiles(count: int, function: Callable) -> Callable:
+def map_tiles(count: int, function: Callable) -> Callable:
     """Codegen that applies function(b, *vectors) at each place of equally long tiles."""
 
     def codegen(context, b, sig, args):
@@ -408,7 +408,7 @@ def clamp_tile(typing, tile, low, high):
         value = b.select(b.fcmp_ordered("<", value, lo), lo, value)
         return b.select(b.fcmp_ordered(">", value, hi), hi, value)
 
-    return tile(tile, types.float32, types.float32), _map_tiles(len(tile), clamp)
+    return tile(tile, types.float32, types.float32), map_tiles(len(tile), clamp)
 
 
 @primitive(_max_tile)
@@ -419,16 +419,16 @@ def max_tile(typing, tile, other):
         chosen = b.select(b.fcmp_unordered(">", x, y), x, y)  # x when larger, or when either is NaN
         return b.select(b.fcmp_unordered("uno", y, y), y, chosen)
 
-    return tile(tile, tile), _map_tiles(len(tile), larger)
+    return tile(tile, tile), map_tiles(len(tile), larger)
 
 
 @primitive(_add_tile)
 def add_tile(typing, tile, other):
     """Sum of two tiles."""
-    return tile(tile, tile), _map_tiles(len(tile), lambda b, x, y: b.fadd(x, y))
+    return tile(tile, tile), map_tiles(len(tile), lambda b, x, y: b.fadd(x, y))
 
 
 @primitive(_scale_tile)
 def scale_tile(typing, tile, factor):
     """Each value times one factor."""
-    return tile(tile, types.float32), _map_tiles(len(tile), lambda b, x, f: b.fmul(x, f))
+    return tile(tile, types.float32), map_tiles(len(tile), lambda b, x, f: b.fmul(x, f))

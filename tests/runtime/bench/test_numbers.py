@@ -1,0 +1,163 @@
+"""The arithmetic of scaling, break-even, layers, roofline and statistics."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from benchmarks.problems import vgg16
+from lhc_ref import modelfile
+from runtime.bench import break_even, engines, layers, machine, pinning, roof, scaling
+from runtime.bench.timing import Summary
+from runtime.kernels.vector import COMPILED
+from runtime.model import Model
+
+
+@pytest.mark.parametrize("serial", [0.0, 0.1, 0.5, 1.0])
+def test_amdahls_law_is_found_in_times_that_follow_it(serial):
+    law = scaling.Amdahl(3.0, serial)
+    threads = [1, 2, 4, 8]
+    found = scaling.fit(threads, [law.seconds(n) for n in threads])
+    assert found.one_s == pytest.approx(3.0)
+    assert found.serial_share == pytest.approx(serial, abs=1e-9)
+    assert found.limit == pytest.approx(1 / serial if serial else math.inf)
+
+
+def test_threads_that_slow_down_are_all_serial():
+    assert scaling.fit([1, 2], [1.0, 2.0]).serial_share == 1.0
+
+
+def test_one_thread_count_says_nothing():
+    assert scaling.fit([4], [1.0]) is None
+
+
+def test_speed_up_is_over_the_fewest_threads():
+    found = scaling.points([4, 2], [1.0, 1.5])
+    assert [(p.threads, p.speedup, p.efficiency) for p in found] == [(2, 1.0, 1.0), (4, 1.5, 0.75)]
+
+
+@pytest.mark.parametrize(
+    ("sparse", "dense", "expected"),
+    [
+        ([1.0, 2.0, 4.0], 3.0, 0.35),
+        ([1.0, 2.0, 4.0], 0.5, 0.0),
+        ([1.0, 2.0, 4.0], 4.0, 1.0),
+        ([2.0, 1.0, 4.0], 1.0, 0.2),
+    ],
+)
+def test_break_even_lies_between_the_densities_measured(sparse, dense, expected):
+    assert break_even.crossing([0.1, 0.2, 0.5], sparse, dense) == pytest.approx(expected)
+
+
+def test_layer_shapes_are_the_different_convolutions():
+    found = break_even.layer_shapes(modelfile.validate(vgg16(0.2, (8, 8), width=0.125)))
+    assert found[0].kernel_shape == (3, 3, 3, 8)
+    assert found[0].groups == break_even.GROUPS  # no mask: as `prune` would make one
+    assert all(shape.groups[0] % 8 == 0 for shape in found[1:])
+    assert sum(len(shape.layers) for shape in found) == 13
+    keys = [(shape.kernel_shape, shape.input_shape, shape.groups) for shape in found]
+    assert len(set(keys)) == len(keys)
+
+
+@pytest.mark.parametrize("density", [0.05, 0.5, 1.0])
+def test_a_layer_alone_has_the_density_asked_for(density):
+    shape = break_even.layer_shapes(modelfile.validate(vgg16(0.2, (8, 8))))[1]
+    spec = shape.spec(density)
+    kernel = spec.nodes[0].tensors["kernel"]
+    assert getattr(kernel, "density", 1.0) == pytest.approx(density, abs=0.02)
+    assert Model(spec).run(np.ones((1, *shape.input_shape), np.float32)).shape[1:3] == shape.input_shape[:2]
+
+
+def test_a_layer_is_held_against_what_limits_it():
+    limits = roof.Roof(2, 100e9, ((1000, 50e9), (10**6, 10e9)))
+    assert limits.rate(1000) == 50e9
+    assert limits.rate(1001) == limits.rate(10**9) == 10e9
+    assert limits.seconds(200e9, 10e9, 10**9) == (2.0, "multiply-adds")
+    assert limits.seconds(50e9, 10e9, 10**9) == (1.0, "memory")
+
+
+def test_layer_facts():
+    row = SimpleNamespace(
+        layer="a",
+        op="conv2d",
+        shape=(2, 2, 4),
+        out_shape=(2, 2, 8),
+        density=0.25,
+        why="so",
+        macs_nominal=1000,
+        macs_kept=250,
+        macs_executed=200,
+        bytes=64,
+    )
+    profile = {"batch": 3, "layers": [{"seconds": 1e-6, "share": 0.5, "kernel": "k"}]}
+    limits = roof.Roof(1, 2.4e9, ((10**6, 1e12),))
+    (found,) = layers.layer_facts([row], profile, limits, 8)
+    assert found["real_gflops"] == pytest.approx(2 * 3 * 200 / 1e-6 / 1e9)
+    assert found["dense_equivalent_gflops"] == pytest.approx(2 * 3 * 1000 / 1e-6 / 1e9)
+    assert found["moved_bytes"] == 3 * 4 * (16 + 32) + 64
+    assert found["limited_by"] == "multiply-adds"
+    assert found["share_of_roof"] == pytest.approx(0.5)
+    (bare,) = layers.layer_facts([row], profile, None, 8)
+    assert bare["share_of_roof"] is None
+
+
+def test_the_roof_is_measured(monkeypatch):
+    monkeypatch.setattr(roof, "TRY_S", 1e-3)
+    monkeypatch.setattr(roof, "SIZES", (16 * 2**10, 256 * 2**10))
+    found = roof.measure(2)
+    if not COMPILED:
+        assert found is None
+        return
+    assert 0 < found.flops < 1e14
+    assert [size for size, _ in found.bytes_per_s] == [16 * 2**10, 256 * 2**10]
+    assert all(0 < rate < 1e14 for _, rate in found.bytes_per_s)
+
+
+def test_the_roofs_kernels_do_the_work_they_count():
+    x = np.zeros(roof.CHAINS * roof.LANES, np.float32)
+    roof.multiply(0, 3, x)
+    assert (x == 0.25 * (1 + 0.5 + 0.25)).all()
+    width = len(roof.READ) * roof.LANES
+    numbers, sums = np.arange(4 * width, dtype=np.float32), np.zeros(2 * width, np.float32)
+    roof.read(1, 2, 2 * width, numbers, sums)
+    assert (sums[:width] == 0).all()
+    assert (sums[width:] == 2 * (numbers[2 * width : 3 * width] + numbers[3 * width :])).all()
+
+
+def test_a_summary_tells_the_middle_and_the_range():
+    found = Summary.of([float(i) for i in range(1, 102)])
+    assert (found.low_s, found.median_s, found.high_s, found.count) == (6.0, 51.0, 96.0, 101)
+
+
+def test_hardware_cores_come_first(tmp_path):
+    for core, siblings in enumerate(["0,2", "1,3", "0,2", "1,3"]):
+        folder = tmp_path / f"cpu{core}" / "topology"
+        folder.mkdir(parents=True)
+        (folder / "thread_siblings_list").write_text(siblings + "\n")
+    assert pinning.hardware_first([0, 1, 2, 3], tmp_path) == [0, 1, 2, 3]
+    assert pinning.hardware_first([0, 2, 3], tmp_path) == [0, 3, 2]
+    assert pinning.hardware_first([5, 6], tmp_path) == [5, 6]
+
+
+def test_pinning_keeps_to_as_many_cores_as_threads():
+    assert pinning.cores_for("none", 99) == []
+    assert len(pinning.cores_for("core", 1)) == 1
+    with pytest.raises(modelfile.InputError, match=r"--pin core: expected at most [0-9]+ threads, got 9999"):
+        pinning.cores_for("core", 9999)
+
+
+def test_engines_that_are_not_here_are_refused_by_name(monkeypatch):
+    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == "torch" else object())
+    assert engines.choose(None, True) == ("ours", "ours-dense", "onnxruntime", "openvino", "deepsparse")
+    assert engines.choose(None, False)[:2] == ("ours", "onnxruntime")
+    assert engines.choose(("openvino-bf16", "ours"), True) == ("openvino-bf16", "ours")
+    with pytest.raises(modelfile.InputError, match="engine torch: expected the modules torch and onnx, got none"):
+        engines.choose(("ours", "torch"), True)
+
+
+def test_throttling_is_read_where_the_system_tells(tmp_path):
+    path = tmp_path / "cpu.stat"
+    assert machine.throttled_s(path) == 0.0
+    path.write_text("nr_throttled 3\nthrottled_usec 2500000\n")
+    assert machine.throttled_s(path) == 2.5
