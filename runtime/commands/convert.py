@@ -1,12 +1,16 @@
-"""`lhc-run convert`: an ONNX file as a model file."""
+"""`lhc-run convert`: an ONNX file, or a state dict for the graph of another file, as a model file."""
 
 import argparse
+import tomllib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from lhc_ref import modelfile
 from lhc_ref.errors import InputError
+from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import MaskedKernel, ModelSpec
+from runtime import statedict
 from runtime.commands.arguments import add_json
 from runtime.commands.report import emit, shape_text, table
 from runtime.onnx import importer, is_onnx
@@ -17,9 +21,12 @@ Shapes = dict[str, tuple[int, ...]]
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
-    parser = commands.add_parser("convert", help="write an ONNX file as a model file; zeros in weights become masks")
-    parser.add_argument("file", metavar="NET.onnx", help="ONNX file")
+    parser = commands.add_parser("convert", help="write other files as a model file; zeros in weights become masks")
+    parser.add_argument("file", metavar="FILE", help="ONNX file, or state dict (.safetensors)")
     parser.add_argument("out", metavar="OUT.lhc", help="model file to write")
+    parser.add_argument("--like", metavar="GRAPH", help="state dict: model file or ONNX file with the net's graph")
+    parser.add_argument("--mapping", metavar="MAP.toml", help="state dict: modules of the graph's nodes")
+    parser.add_argument("--propose", metavar="MAP.toml", help="state dict: write a mapping to begin with, and no model")
     add_shape(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -52,8 +59,13 @@ def parse_shapes(texts: list[str]) -> Shapes:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    if not is_onnx(arguments.file):
-        raise InputError(f"{arguments.file}: expected an ONNX file, got another ending. Rename it to end in .onnx.")
+    if Path(arguments.file).suffix.lower() == ".safetensors":
+        return _run_statedict(arguments)
+    if not is_onnx(arguments.file) or arguments.like or arguments.mapping or arguments.propose:
+        raise InputError(
+            f"{arguments.file}: expected an ONNX file by itself, or a .safetensors file with --like, got another "
+            "ending or other options. See docs/commands.md."
+        )
     found = importer.load(arguments.file, shapes=parse_shapes(arguments.shape))
     modelfile.save(arguments.out, found.spec)
     facts = {
@@ -66,6 +78,41 @@ def run(arguments: argparse.Namespace) -> int:
     }
     emit(facts, _lines(facts), arguments.json)
     return 0
+
+
+def _run_statedict(arguments: argparse.Namespace) -> int:
+    """A state dict's weights in the graph of another file."""
+    if not arguments.like:
+        raise InputError(f"{arguments.file}: expected --like GRAPH beside a state dict, got none. It holds no graph.")
+    shapes = parse_shapes(arguments.shape)
+    graph = (
+        importer.load(arguments.like, shapes=shapes).spec if is_onnx(arguments.like) else modelfile.load(arguments.like)
+    )
+    tensors = statedict.read(arguments.file)
+    if arguments.propose:
+        mapped = statedict.propose(graph, tensors)
+        atomic_write_text(arguments.propose, statedict.as_toml(mapped))
+        emit({"mapping": mapped}, iter([f"wrote {arguments.propose}: {len(mapped)} nodes; check each"]), arguments.json)
+        return 0
+    spec = statedict.fill(graph, tensors, read_mapping(arguments.mapping) if arguments.mapping else {})
+    modelfile.save(arguments.out, spec)
+    facts = {"file": arguments.file, "like": arguments.like, "out": arguments.out, "nodes": len(spec.nodes)}
+    facts |= {"inputs": [], "outputs": [], "masks": mask_facts(spec)}
+    emit(facts, _lines(facts), arguments.json)
+    return 0
+
+
+def read_mapping(path: str) -> dict[str, tuple[str, ...]]:
+    """Modules by node, of a TOML file `node = "module"` or `node = ["module", "batch norm"]`."""
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: expected a TOML file, got '{error}'. Correct it.") from error
+    mapped = {node: (names,) if isinstance(names, str) else names for node, names in table.items()}
+    for node, names in mapped.items():
+        if not isinstance(names, list | tuple) or not names or not all(isinstance(name, str) for name in names):
+            raise InputError(f"{path}: expected a module's name, or a list of names, for {node!r}, got {names!r}.")
+    return {node: tuple(names) for node, names in mapped.items()}
 
 
 def _border_facts(views: Mapping[str, View]) -> list[dict[str, Any]]:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from lhc_ref.modelfile import OPS, InputSpec, ModelFileError, Node
+from runtime.masks import with_mask
 from runtime.onnx.fold import Constant
 from runtime.onnx.graph import Op, Unsupported
-from runtime.onnx.masks import with_mask
 from runtime.onnx.values import BATCH, Axes, Groups, Shape, Value, batch_axis, laid, make
 
 Seen = tuple[Sequence[int], Axes]

@@ -8,7 +8,8 @@ import pytest
 import runtime
 from lhc_ref.errors import InputError, ModelFileError
 from lhc_ref.modelfile import MaskedKernel
-from runtime.onnx import importer, masks
+from runtime import masks
+from runtime.onnx import importer
 from tests.tolerances import assert_exact, assert_identical, assert_within
 
 onnx = pytest.importorskip("onnx")
