@@ -11,7 +11,9 @@ import numpy as np
 
 BINARY = "add sub mul truediv floordiv mod pow matmul and or xor lt le eq ne gt ge".split()
 IN_PLACE = "add sub mul truediv and or xor".split()
-METHODS = "all any argmax argmin argsort astype copy max mean min ravel repeat reshape sum swapaxes transpose".split()
+METHODS = (
+    "all any argmax argmin argsort astype conj copy max mean min ravel repeat reshape sum swapaxes transpose".split()
+)
 
 
 class ndarray:  # noqa: N801 - the name that CuPy gives it
@@ -61,8 +63,8 @@ class ndarray:  # noqa: N801 - the name that CuPy gives it
     def __getattr__(self, name):
         if name in ("shape", "dtype", "ndim", "size", "nbytes"):
             return getattr(self._values, name)
-        if name == "T":
-            return wrap(self._values.T)
+        if name in ("T", "real", "imag"):
+            return wrap(getattr(self._values, name))
         if name in METHODS:
             return mirrored(getattr(self._values, name))
         raise AttributeError(name)
@@ -112,22 +114,26 @@ for _name in IN_PLACE:
 
 
 class Module(ModuleType):
-    """Mirrors numpy: its functions by name, its types as they are."""
+    """Mirrors a module of NumPy: its functions and modules by name, types and numbers as they are."""
+
+    def __init__(self, name, plain):
+        super().__init__(name)
+        self._plain = plain
 
     def __getattr__(self, name):
-        found = getattr(np, name)
+        found = getattr(self._plain, name)
+        if isinstance(found, ModuleType):
+            return Module(name, found)
         return found if isinstance(found, type) or not callable(found) else mirrored(found)
 
 
 def make():
     """The module, to be put in CuPy's place in `sys.modules`, where `namespace` looks for it."""
-    module = Module("cupy")
+    module = Module("cupy", np)
     module.ndarray = ndarray
     module.asarray = lambda a, dtype=None: a if isinstance(a, ndarray) else ndarray(np.array(a, dtype=dtype))
     module.asnumpy = lambda a: a._values.copy()
     module.cuda = SimpleNamespace(is_available=lambda: True)
-    tricks = SimpleNamespace(sliding_window_view=mirrored(np.lib.stride_tricks.sliding_window_view))
-    module.lib = SimpleNamespace(stride_tricks=tricks)
     return module
 
 

@@ -15,9 +15,10 @@ from lhc_ref.errors import ConfigError, MissingExtraError
 from lhc_ref.layers import Pass
 from lhc_ref.models import make_net
 from lhc_ref.regularizer import density_penalty
-from lhc_ref.tape import Tape, apply
+from lhc_ref.tape import VJPS, Tape, apply
 from lhc_ref.training import Trainer
 from tests.lhc_ref import device_arrays
+from tests.lhc_ref.test_every_operator import CASES
 from tests.lhc_ref.training_cases import bars, small_config
 from tests.tolerances import assert_identical
 
@@ -66,6 +67,24 @@ def test_a_capture_goes_from_one_device_to_the_other(device, tmp_path):
         while not trainer.done:
             trainer.step()
     assert whole.net.weights_hash() == gone_on.net.weights_hash()
+
+
+@pytest.mark.parametrize("primal", CASES, ids=lambda primal: primal.__name__)
+def test_every_operator_and_its_derivative_have_the_same_bits(device, primal):
+    case, vjp = CASES[primal], VJPS[primal]
+    parts = vjp if isinstance(vjp, tuple) else (vjp,)
+    found = []
+    for xp in (np, device):
+        args = [xp.asarray(arg) for arg in case.args]
+        y = primal(*args, **case.options)
+        results = [y, *(part(y, *args, **case.options) for part in parts)]
+        found.append([r for result in results for r in (result if isinstance(result, tuple) else (result,))])
+    for plain, of_device in zip(*found, strict=True):
+        if plain is None:
+            assert of_device is None
+        else:
+            assert namespace(of_device) is device
+            assert_identical(to_numpy(of_device), np.asarray(plain))
 
 
 NETS = [
