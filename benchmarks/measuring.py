@@ -160,7 +160,8 @@ def _measure(case: Case, prepared: Prepared, how: How) -> dict[str, Any]:
         rounds = tqdm(range(how.rounds), desc=f"{case.problem} batch {case.batch}", leave=False, disable=None)
         for _ in rounds:
             for worker in workers:
-                worker.time(calls[worker.name])
+                if calls[worker.name] > 1:  # Why not else: a single long call warms itself up.
+                    worker.time(calls[worker.name])
                 reply = worker.time(calls[worker.name])
                 entries[worker.name]["times_us"].append(micros(reply["times_s"]))
                 entries[worker.name]["memory_bytes"]["peak"] = reply["peak_bytes"]

@@ -117,7 +117,7 @@ def bars(axes: Any, results: Sequence[Result]) -> None:
 def roofline(axes: Any, results: Sequence[Result]) -> None:
     """Share of the roofline, layer by layer."""
     for result in results:
-        shares = [layers.share(result, layer) for layer in layers.convolutions(result)]
+        shares = [layers.share(layer) for layer in layers.convolutions(result)]
         axes.plot(
             range(1, len(shares) + 1),
             shares,

@@ -7,6 +7,7 @@ Ctrl-C keeps what was measured.
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks import problems, results_file
@@ -78,17 +79,23 @@ def parse(arguments: Sequence[str], name: str | None = None) -> tuple[str, How, 
     parser.add_argument("--problems", nargs="+", default=[], metavar="NET", help="measure these of it alone")
     parser.add_argument("--engines", nargs="+", default=EVERY_ENGINE, choices=EVERY_ENGINE, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=available_cores(), help="every core by default")
-    parser.add_argument("--rounds", type=int, default=9, help="turns of each engine (9)")
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each engine (7)")
     parser.add_argument("--seconds", type=float, default=0.3, help="of a turn (0.3)")
-    parser.add_argument("--toy", action="store_true", help="small nets, only ours: shows that everything runs")
+    parser.add_argument(
+        "--toy", action="store_true", help="small nets, only ours by default: shows that everything runs"
+    )
     given = parser.parse_args(arguments)
     name = name or given.name
     for problem in given.problems:
         problems.find(problem)
     engines = tuple(engine for engine in given.engines if python_of(engine) is not None)
-    how = How(given.rounds, given.seconds, False, given.threads, engines, tuple(given.problems))
+    only = tuple(given.problems)
+    if given.toy:
+        how = replace(TOY, engines=TOY.engines if given.engines is EVERY_ENGINE else engines, only=only)
+    else:
+        how = How(given.rounds, given.seconds, False, given.threads, engines, only)
     out = given.out or FOLDER / f"{name}{'-toy' if given.toy else ''}.json"
-    return name, TOY if given.toy else how, None if given.store else out
+    return name, how, None if given.store else out
 
 
 def main(name: str | None = None, arguments: Sequence[str] | None = None) -> int:

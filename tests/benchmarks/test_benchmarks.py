@@ -35,33 +35,30 @@ def test_what_was_measured_before_a_failure_is_kept(tmp_path, monkeypatch):
 def test_layers_have_times_work_and_a_roof():
     (result,) = layers.measure(sweep.TOY)
     assert result["gflops"] > 0
-    assert result["gbytes_s"] > 0
     work = [layer for layer in result["layers"] if layer["macs_executed"]]
     assert len(work) == 12  # 13 convolutions and the classifier, but two of the small ones keep no block
-    assert all(len(layer["times_us"]) == sweep.TOY.rounds for layer in work)
+    for layer in work:
+        assert len(layer["times_us"]) == sweep.TOY.rounds
+        assert layer["least_us"] >= 2e-3 * 4 * layer["macs_executed"] / result["gflops"] * 0.99
 
 
 def test_a_share_of_the_roofline_is_the_allowed_time_over_the_measured():
-    result = {"batch": 2, "gflops": 100.0, "gbytes_s": 10.0}
-    layer = {"macs_executed": 5_000_000, "bytes": 1_000_000, "times_us": [400, 500, 2000]}
-    assert layers.share(result, layer) == pytest.approx(200 / 500)  # 20 MFLOP at 100 GFLOP/s; the bytes take 100 us
-    assert layers.share(result, {**layer, "bytes": 4_000_000}) == pytest.approx(400 / 500)
+    assert layers.share({"least_us": 200, "times_us": [400, 500, 2000]}) == pytest.approx(0.4)
 
 
 def test_the_worst_layer_is_judged():
     def layer(name, time_us, shape="8x8x64 > 8x8x64"):
-        return {"name": name, "shape": shape, "macs_executed": 5_000_000, "bytes": 1, "times_us": [time_us]}
+        return {"name": name, "shape": shape, "macs_executed": 1, "least_us": 200, "times_us": [time_us]}
 
     rows = [layer("good", 220), layer("bad", 400), layer("stem", 9000, "8x8x3 > 8x8x64")]
-    result = {"problem": "vgg16_cifar_d0.1", "batch": 16, "gflops": 800.0, "gbytes_s": 10.0, "layers": rows}
-    (verdict,) = layers.verdicts([result])
+    rows.append({**layer("pool", 9000), "macs_executed": 0})
+    (verdict,) = layers.verdicts([{"problem": "vgg16_cifar_d0.1", "batch": 16, "layers": rows}])
     assert (verdict.value, verdict.limit, verdict.met) == (pytest.approx(0.5), 0.8, False)
     assert "1 of 2 layers; worst bad" in verdict.what
 
 
-def test_the_machine_can_do_something():
+def test_the_machine_can_multiply():
     assert layers.product_flops(64) > 1e6
-    assert layers.copy_speed(2, 2**16) > 1e6
 
 
 def test_sizes_of_files_are_those_of_files_that_hold_the_net():
