@@ -1,11 +1,74 @@
-"""Which of the mistakes that a diagnosis can name are a mutant's true cause. Written after the diagnosis."""
+"""Which of the mistakes that a diagnosis can name are a mutant's true cause. Written after both.
+
+An empty tuple: no known mistake says it.
+"""
 
 _ROUNDED = "arithmetic in disguise: operands of the convolutions are rounded"
 _SLOPE = "wrong slope outside the window: {} instead of 0.1"
 _EDGE = "slope window on the wrong side of equality (<= 1 instead of < 1)"
 
-ACCEPTED: dict[str, tuple[str, ...]] = {
+MUTANTS: dict[str, tuple[str, ...]] = {
     "flipped": ("kernel flipped (true convolution, not cross-correlation)",),
+    "tiled_out": ("groups of output channels tiled instead of repeated",),
+    "tiled_in": ("groups of input channels tiled instead of repeated",),
+    "even_groups": (),
+    "short_first": ("groups cropped at the start along the outputs",),
+    "at_least": ("step is on at 0 (>= instead of >)",),
+    "half_threshold": ("step is at 0.5, not at 0",),
+    "identity_slope": (_SLOPE.format("1"),),
+    "hard_tanh": (_SLOPE.format("0"),),
+    "closed_window": (_EDGE,),
+    "one_sided": ("slope window without its lower edge (score < 1 without the absolute value)",),
+    "slope_001": (_SLOPE.format("0.01"),),
+    "slopes_swapped": ("slope window inverted",),
+    "no_dbias": ("dbias is zero",),
+    "clipped_scores": (),
+    "sign_mask": ("sign (-1 or 1) instead of step (0 or 1)",),
+    "detached_mask": ("slope 0: nothing passes the step", "dscores is zero"),
+    "averaged": ("mean instead of sum over the group (nominal size)",),
+    "tie_all": ("rigid tie: every largest score is marked",),
+    "tie_last": ("rigid tie: the last largest score wins",),
+    "softmax_slope": (),
+    "no_mean": ("rigid slope's window lies about 0 instead of the mean",),
+    "mean_of_all": (),
+    "patterns_transposed": ("the 15 patterns are transposed",),
+    "diagonals": ("patterns 3 and 5 have changed places",),
+    "no_enabled": ("`enabled` ignored",),
+    "inverted_enabled": ("`enabled` inverted",),
+    "disabled_is_off": ("channels that are not enabled are switched off instead of dense",),
+    "enabled_leak": ("`enabled` ignored in the gradient of the scores",),
+    "leak": ("gradient of the kernel leaks through masked taps",),
+    "masked_twice": (),
+    "weights_overwritten": ("gradient of the scores uses the masked kernel",),
+    "pad_begin": ("`same` puts the odd pixel at the start instead of the end",),
+    "pad_torch": ("`same` is symmetric: half the kernel rounded down on both sides",),
+    "pad_stride_one": ("`same` pads without regard to the stride",),
+    "pad_replicate": (),
+    "pads_swapped": ("explicit pads of rows and columns swapped",),
+    "strides_swapped": ("vertical and horizontal stride swapped",),
+    "dilations_swapped": ("vertical and horizontal dilation swapped",),
+    "no_dilation_in_pad": ("`same` pads without regard to the dilation",),
+    "kernel_turned_wh": ("kernel's rows and columns swapped",),
+    "bias_mean": ("dbias is averaged over the batch",),
+    "no_bias": ("bias ignored",),
+    "dense_dx": ("dx uses the kernel without its mask",),
+    "mean_density": ("the mean of the layers' densities instead of the density of all weights",),
+    "weights_swapped": ("the weights 0.01 and 0.99 swapped",),
+    "squared": ("the distance to the target squared",),
+    "no_pixels": ("MACs counted without the layers' pixels",),
+    "hetconv_unshifted": ("HetConv's arrangement does not shift with the output channel",),
+    "csg_tiles": ("a slice is an s x s tile of channels instead of a contiguous run",),
+    "lean_no_stride": (),
+    "nm_no_decay": ("SR-STE without its decay",),
+    "nm_by_value": ("N:M keeps the largest weights, not the largest in size",),
+    "bfloat16": (f"bfloat16 {_ROUNDED}",),
+    "single": (),
+    "tiny_mask": (),
+    "dropout": (),
+    "batch_centered": (),
+    "stale_mask": (),
+}
+FAMILIAR: dict[str, tuple[str, ...]] = {
     "transposed-taps": ("kernel's rows and columns swapped",),
     "weight-as-iohw": ("kernel layouts swapped: OIHW in memory is read as IOHW",),
     "weight-as-hwio": ("kernel layouts swapped: OIHW in memory is read as HWIO",),
@@ -78,3 +141,4 @@ ACCEPTED: dict[str, tuple[str, ...]] = {
     "csg-swapped": ("slices run over input channels first (IOHW instead of OIHW)",),
     "csg-tiles": ("a slice is an s x s tile of channels instead of a contiguous run",),
 }
+ACCEPTED = {**MUTANTS, **FAMILIAR}

@@ -1,6 +1,7 @@
-"""The table of true causes against diagnoses: python -m tests.check.diagnose_mutants [--write]; needs torch.
+"""The table of true causes against diagnoses: python -m tests.check.diagnose_mutants [--write] [NAME ...]; needs torch.
 
-Every mutant of `mutants` goes through the suite; `--write` puts the table into docs/check.md between its marks.
+Every mutant of `mutants` goes through the default suite, then those of `familiar`, which are only counted; `--write`
+puts table and counts into docs/check.md between its marks. With names, only those.
 """
 
 import sys
@@ -12,16 +13,21 @@ from pathlib import Path
 from lhc_ref.check import runner
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.process import Target
+from tests.check import familiar
 from tests.check.accepted import ACCEPTED
 from tests.check.mutants import MUTANTS, Mutant
 
 DOCS = Path(__file__).parents[2] / "docs" / "check.md"
+TARGETS = {
+    "free": "LhcConv2d", "rigid": "LhcConv2d", "hetconv": "hetconv", "csg": "csg", "lean": "lean", "nm": "nm",
+    "regularizer": "penalty",
+}  # fmt: skip
 BEGIN, END = "<!-- mutants -->", "<!-- end of mutants -->"
 
 
 @dataclass(frozen=True)
 class Row:
-    """What became of one mutant. `named`: every one of its causes is among the mistakes named."""
+    """What became of one mutant. `named`: every one of its faults is among the mistakes named."""
 
     mutant: Mutant
     failures: int
@@ -38,40 +44,45 @@ def rows(mutants: Sequence[Mutant] = MUTANTS) -> Iterator[Row]:
         for mutant in mutants:
             module = "mutant_" + mutant.name.replace("-", "_").replace("+", "__")
             (Path(folder) / f"{module}.py").write_text(mutant.source(), encoding="utf-8")
-            yield _row(mutant, f"{module}:{mutant.target}", target)
+            yield _row(mutant, {level: f"{module}:{TARGETS[level]}" for level in mutant.levels}, target)
 
 
-def _row(mutant: Mutant, name: str, target: Target) -> Row:
-    results = runner.run(runner.Plan({mutant.level: name}, ("float32",)), target)
+def _row(mutant: Mutant, targets: dict[str, str], target: Target) -> Row:
+    results = runner.run(runner.Plan(targets), target)
     runner.explain(results)
     failed = results.of("failed")
     diagnosis = tuple(dict.fromkeys(text for f in failed for text in f.diagnosis))
-    causes = mutant.name.split("+")
     said = [part for text in diagnosis for part in (text, *text.split(", and "))]
-    named = all(any(accepted in said for accepted in ACCEPTED[cause]) for cause in causes)
+    named = all(any(accepted in said for accepted in ACCEPTED[part]) for part in mutant.name.split("+"))
     return Row(mutant, len(failed), diagnosis, named)
 
 
-def table(found: list[Row]) -> str:
-    """The rows as Markdown, and the counts."""
+def table(found: Sequence[Row]) -> str:
+    """The rows as Markdown."""
     lines = ["| true cause | level | failed checks | named | diagnosis |", "|---|---|---|---|---|"]
     for row in found:
         text = "; or: ".join(row.diagnosis) or "none"
         yes = "yes" if row.named else "**no**"
-        lines.append(f"| {row.mutant.cause} | {row.mutant.level} | {row.failures} | {yes} | {text} |")
-    double = [row for row in found if "+" in row.mutant.name]
-    caught, named = (
-        sum(bool(v) for v in values) for values in zip(*((r.failures, r.named) for r in found), strict=True)
-    )
-    summary = (
-        f"{len(found)} mutants, {len(double)} of them double faults: {caught} caught, the cause named for {named}."
-    )
-    return "\n".join([*lines, "", summary])
+        cause, levels = "; ".join(row.mutant.faults), ", ".join(row.mutant.levels)
+        lines.append(f"| {cause} | {levels} | {row.failures} | {yes} | {text} |")
+    return "\n".join(lines)
+
+
+def counts(found: Sequence[Row]) -> str:
+    """How many were caught and named."""
+    caught, named = sum(row.failures > 0 for row in found), sum(row.named for row in found)
+    double = sum("+" in row.mutant.name for row in found)
+    return f"{len(found)} mutants, {double} of them double faults: {caught} caught, the cause named for {named}."
 
 
 def main() -> None:
     """Print the table, or write it into the docs."""
-    text = table(list(rows()))
+    names = [name for name in sys.argv[1:] if name != "--write"]
+    if names:
+        print(table(list(rows([m for m in (*MUTANTS, *familiar.MUTANTS) if m.name in names]))))
+        return
+    found, others = list(rows()), list(rows(familiar.MUTANTS))
+    text = f"{table(found)}\n\n{counts(found)}\n\nThe familiar ones: {counts(others)}"
     if "--write" in sys.argv[1:]:
         before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
         DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

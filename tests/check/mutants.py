@@ -1,7 +1,6 @@
-# ruff: noqa: E501 - an edit of source is easiest to read in one line
-"""Faults planted in `torch_layer` as edits of its source: what each of them is, in words, and where.
+"""Faults a researcher might make, each a source edit of `torch_layer`, written before its author read the diagnosis.
 
-They were written before there was any diagnosis, from what people get wrong.
+All there is of them was written from the specification alone, and no fault was dropped later.
 """
 
 from dataclasses import dataclass
@@ -12,164 +11,367 @@ SOURCE = Path(__file__).with_name("torch_layer.py")
 
 @dataclass(frozen=True)
 class Mutant:
-    """`edits` are (old, new) pieces of source, each old one occurring once; `level` and `target` say what shows it."""
+    """One planted mistake, or two at once.
+
+    Attributes
+    ----------
+    name : of a double fault both names, joined by "+"
+    faults : what is wrong
+    edits : (old text, new text), each for every occurrence
+    levels : what shows it
+    """
 
     name: str
-    cause: str
+    faults: tuple[str, ...]
     edits: tuple[tuple[str, str], ...]
-    level: str = "free"
-    target: str = "LhcConv2d"
+    levels: tuple[str, ...] = ("free",)
 
     def source(self) -> str:
+        """The layer with its faults."""
         text = SOURCE.read_text(encoding="utf-8")
         for old, new in self.edits:
-            if text.count(old) != 1:
-                raise ValueError(f"{self.name}: expected {old!r} once, found {text.count(old)} times")
+            if old not in text:
+                raise ValueError(f"{self.name}: expected the text {old!r} in the layer, got none. Mend the edit.")
             text = text.replace(old, new)
         return text
 
 
-BEFORE = "        before = total // 2\n"
-INSIDE = "        inside = scores.abs() < 1\n        return torch.where(inside, grad, 0.1 * grad)\n"
-KERNEL = "        kernel = self.weight * self.mask()\n"
-ROWS = "        rows = torch.arange(self.c_out) // self.group_out\n"
-COLUMNS = "        columns = torch.arange(self.c_in) // self.group_in\n"
-ENABLED = "        return torch.where(on, mask, torch.ones_like(mask))\n"
-INDEXED = "        mask = self.patterns()[rows][:, columns]\n"
-PATTERN = "            return Step.apply(self.scores)\n"
-CONV = "        y = F.conv2d(x, kernel, stride=self.stride, dilation=self.dilation)\n"
-BIAS = "            y = y + self.bias[:, None, None]\n"
-PADDED = "        x = pad(x, self.padding, self.kernel_size, self.stride, self.dilation)\n"
-MODULE = "class LhcConv2d(nn.Module):\n"
-TOTAL = "        total = max((out - 1) * s + d * (k - 1) + 1 - size, 0)\n"
-WINNER = "        winner = (scores == scores.amax(dim=-1, keepdim=True)).to(torch.int8).argmax(dim=-1)\n"
-HOT = "        return F.one_hot(winner, 15).to(scores.dtype)\n"
-NEAR_MEAN = "        inside = (scores - center).abs() < 1\n        return torch.where(inside, grad, 0.1 * grad)\n"
-COMBINE = 'torch.einsum("oik,kyx->oiyx", hot, PATTERNS.to(hot.dtype))'
-PENALTY = "    return 0.01 * done / work + 0.99 * (density - target_density).abs()\n"
-DONE = "    done = sum(m.sum() * p for m, p in zip(masks, pixels, strict=True))\n    work = sum(m.numel() * p for m, p in zip(masks, pixels, strict=True))\n"
-DENSITY = "    density = sum(m.sum() for m in masks) / sum(m.numel() for m in masks)\n"
-HOOK = (
-    "            b = self.bias * 1.0\n            b.register_hook(lambda g: {})\n            y = y + b[:, None, None]\n"
+STEP = "inside = scores.abs() < 1\n        return torch.where(inside, grad, 0.1 * grad)"
+ROWS = "rows = torch.arange(self.c_out) // self.group_out"
+COLUMNS = "columns = torch.arange(self.c_in) // self.group_in"
+ENABLE = "return torch.where(on, mask, torch.ones_like(mask))"
+KERNEL = "kernel = self.weight * self.mask()"
+CONV = "y = F.conv2d(x, kernel, stride=self.stride, dilation=self.dilation)\n        if"
+WITH = "stride=self.stride, dilation=self.dilation)\n        if"
+SIDES = "pads += [before, total - before]"
+BIAS = "y = y + self.bias[:, None, None]"
+GROUPED = "mask = self.patterns()[rows][:, columns]"
+FREE = "return Step.apply(self.scores)"
+DONE = "0.01 * done / work + 0.99 * (density - target_density).abs()"
+DENSITY = "density = sum(m.sum() for m in masks) / sum(m.numel() for m in masks)"
+DECAY = "return grad + 2e-4 * (1 - mask) * weight, None, None"
+
+FLIPPED = ((CONV, CONV.replace("kernel,", "kernel.flip(2, 3),")),)
+AT_LEAST = (("(scores > 0)", "(scores >= 0)"),)
+TILED_OUT = ((ROWS, "rows = torch.arange(self.c_out) % self.scores.shape[0]"),)
+SHORT_FIRST = ((ROWS, "rows = (torch.arange(self.c_out) + -self.c_out % self.group_out) // self.group_out"),)
+BEGIN = ((SIDES, "pads += [total - before, before]"),)
+AVERAGED = (
+    (FREE, "step = Step.apply(self.scores)\n"
+           "            part = step / (self.group_in * self.group_out)\n"
+           "            return part + (step - part).detach()"),
+)  # fmt: skip
+NO_ENABLED = ((ENABLE, "return mask"),)
+HARD_TANH = ((STEP, "return torch.where(scores.abs() < 1, grad, torch.zeros_like(grad))"),)
+IDENTITY = ((STEP, "return grad"),)
+NO_MEAN = (("inside = (scores - center).abs() < 1", "inside = scores.abs() < 1"),)
+TRANSPOSED_PATTERNS = (("oik,kyx->oiyx", "oik,kyx->oixy"),)
+SWAPPED_STRIDE = ((WITH, WITH.replace("self.stride", "self.stride[::-1]")),)
+LEAK = (
+    (KERNEL, "mask = self.mask()\n"
+             "        kernel = self.weight * mask + (self.weight - self.weight.detach()) * (1 - mask.detach())"),
+)  # fmt: skip
+BIAS_MEAN = (
+    (BIAS, "part = self.bias / x.shape[0]\n        y = y + (part + (self.bias - part).detach())[:, None, None]"),
 )
-TF32 = '''def coarse(t, bits=13):
-    """Rounded to 10 explicit bits, as tensor cores read float32."""
-    if t.dtype != torch.float32:
-        return t
-    i = t.detach().view(torch.int32)
-    return t + (((i + (1 << (bits - 1))) >> bits << bits).view(torch.float32) - t).detach()
+NO_DBIAS = ((BIAS, "y = y + self.bias.detach()[:, None, None]"),)
+CLOSED = (("inside = scores.abs() < 1", "inside = scores.abs() <= 1"),)
+SWAPPED_WEIGHTS = ((DONE, "0.99 * done / work + 0.01 * (density - target_density).abs()"),)
+TWICE = ((KERNEL, "kernel = self.weight * self.mask() * self.mask()"),)
+NO_DECAY = ((DECAY, "return grad, None, None"),)
+BY_VALUE = (("block = weight[:, start : start + of].abs()", "block = weight[:, start : start + of]"),)
+HALF = ((CONV, CONV.replace("(x, kernel, ", "(x.bfloat16(), kernel.bfloat16(), ").replace(")\n", ").to(x.dtype)\n")),)
+ENABLED_LEAK = ((ENABLE, "return mask + (torch.where(on, mask, torch.ones_like(mask)) - mask).detach()"),)
 
-
-'''
-BF16 = """def coarse(t):
-    return t + (t.detach().bfloat16().to(t.dtype) - t).detach()
-
-
-"""
-COARSE_CONV = """        y = F.conv2d(coarse(x), coarse(kernel), stride=self.stride, dilation=self.dilation)
-        y.register_hook(lambda g: coarse(g))
-"""
-
-_SINGLE = [
-    # --- The convolution
-    Mutant("flipped", "true convolution: the kernel is flipped", ((KERNEL, KERNEL.replace("self.mask()\n", "self.mask()\n        kernel = kernel.flip(2, 3)\n")),)),
-    Mutant("transposed-taps", "the kernel's rows and columns are swapped", ((KERNEL, KERNEL + "        kernel = kernel.transpose(2, 3)\n"),)),
-    Mutant("weight-as-iohw", "the weight's memory is read as IOHW", ((KERNEL, "        weight = self.weight.reshape(self.c_in, self.c_out, *self.kernel_size).transpose(0, 1)\n        kernel = weight * self.mask()\n"),)),
-    Mutant("weight-as-hwio", "the weight's memory is read as HWIO", ((KERNEL, "        weight = self.weight.reshape(*self.kernel_size, self.c_in, self.c_out).permute(3, 2, 0, 1)\n        kernel = weight * self.mask()\n"),)),
-    Mutant("x-as-nhwc", "the image's memory is read as NHWC though it is NCHW", ((PADDED, "        n, c, h, w = x.shape\n        x = x.reshape(n, h, w, c).permute(0, 3, 1, 2)\n" + PADDED),)),
-    Mutant("pad-at-start", "the odd pixel of same padding is put at the start", ((BEFORE, "        before = total - total // 2\n"),)),
-    Mutant("pad-symmetric", "same padding is k//2 on both sides, whatever the stride", ((TOTAL, "        total = d * (k - 1)\n"), (BEFORE, "        before = d * (k // 2)\n"), ("pads += [before, total - before]", "pads += [before, before]"))),
-    Mutant("pad-stride-one", "same padding is worked out as for stride 1", ((TOTAL, "        total = d * (k - 1)\n"),)),
-    Mutant("pad-undilated", "same padding forgets the dilation", ((TOTAL, "        total = max((out - 1) * s + k - size, 0)\n"),)),
-    Mutant("pad-transposed", "explicit pads of rows and columns are swapped", (("F.pad(x, [left, right, top, bottom])", "F.pad(x, [top, bottom, left, right])"),)),
-    Mutant("stride-swapped", "vertical and horizontal stride are swapped in the convolution", ((CONV, CONV.replace("stride=self.stride", "stride=self.stride[::-1]")),)),
-    Mutant("stride-ignored", "stride is taken by slicing from the second pixel", ((CONV, "        y = F.conv2d(x, kernel, dilation=self.dilation)\n        y = y.roll((-1, -1), (2, 3))[:, :, :: self.stride[0], :: self.stride[1]] if max(self.stride) > 1 else y\n"),)),
-    Mutant("relu", "a ReLU is built in", ((BIAS, BIAS + "        y = torch.relu(y)\n"),)),
-    Mutant("bias-twice", "the bias is added twice", ((CONV, CONV.replace("kernel, stride", "kernel, self.bias, stride")),)),
-    Mutant("tf32", "TF32 arithmetic", ((MODULE, TF32 + MODULE), (CONV, COARSE_CONV))),
-    Mutant("bf16", "bfloat16 arithmetic", ((MODULE, BF16 + MODULE), (CONV, COARSE_CONV))),
-    Mutant("bf16-output", "the output passes through bfloat16", ((BIAS, BIAS + "        y = y.bfloat16().to(y.dtype)\n"),)),
-    # --- The mask
-    Mutant("step-at-zero", "the step is on at zero", (("(scores > 0).to", "(scores >= 0).to"),)),
-    Mutant("nan-is-on", "a NaN score switches its tap on", (("(scores > 0).to", "(~(scores <= 0)).to"),)),
-    Mutant("tiled", "groups are tiled instead of repeated, both channels", ((ROWS, "        rows = torch.arange(self.c_out) % -(-self.c_out // self.group_out)\n"), (COLUMNS, "        columns = torch.arange(self.c_in) % -(-self.c_in // self.group_in)\n"))),
-    Mutant("tiled-inputs", "groups of input channels are tiled", ((COLUMNS, "        columns = torch.arange(self.c_in) % -(-self.c_in // self.group_in)\n"),)),
-    Mutant("short-first", "the short group is the first one, not the last", ((ROWS, "        rows = (torch.arange(self.c_out) + -self.c_out % self.group_out) // self.group_out\n"), (COLUMNS, "        columns = (torch.arange(self.c_in) + -self.c_in % self.group_in) // self.group_in\n"))),
-    Mutant("enabled-ignored", "enabled is ignored", ((ENABLED, "        return mask\n"),)),
-    Mutant("enabled-inverted", "enabled is inverted", (("        on = self.enabled[:, None", "        on = ~self.enabled[:, None"),)),
-    Mutant("enabled-off", "channels not enabled are switched off instead of dense", ((ENABLED, ENABLED.replace("ones_like", "zeros_like")),)),
-    Mutant("enabled-leak", "scores of channels that are not enabled get a gradient", ((ENABLED, "        return torch.where(on, mask, mask + (1 - mask).detach())\n"),)),
-    # --- Slopes
-    Mutant("slope-zero", "the slope outside the window is 0", ((INSIDE, INSIDE.replace("0.1 * grad", "0 * grad")),)),
-    Mutant("slope-one", "the slope outside the window is 1", ((INSIDE, INSIDE.replace("0.1 * grad", "grad")),)),
-    Mutant("slope-hundredth", "the slope outside the window is 0.01", ((INSIDE, INSIDE.replace("0.1", "0.01")),)),
-    Mutant("slope-edge", "the window includes its edges", ((INSIDE, INSIDE.replace("< 1", "<= 1")),)),
-    Mutant("slope-one-sided", "the window has no lower edge", ((INSIDE, INSIDE.replace("scores.abs()", "scores")),)),
-    Mutant("slope-half", "the window is half as wide", ((INSIDE, INSIDE.replace("< 1", "< 0.5")),)),
-    Mutant("slope-sigmoid", "the slope is the sigmoid's", ((INSIDE, "        s = scores.sigmoid()\n        return grad * s * (1 - s)\n"),)),
-    # --- Gradients
-    Mutant("dkernel-leak", "gradient leaks through masked taps", ((KERNEL, "        w = self.weight\n        kernel = w + (w.detach() * self.mask() - w.detach())\n"),)),
-    Mutant("dscores-of-masked", "the scores' gradient uses the masked kernel, not the kernel", ((KERNEL, "        mask = self.mask()\n        fixed = (self.weight * mask).detach()\n        kernel = self.weight * mask.detach() + fixed * (mask - mask.detach())\n"),)),
-    Mutant("dscores-unweighted", "the scores' gradient lacks the kernel as a factor", ((KERNEL, "        mask = self.mask()\n        kernel = self.weight * mask.detach() + (mask - mask.detach())\n"),)),
-    Mutant("dscores-mean", "mean instead of sum over the group", ((PATTERN, "            patterns = Step.apply(self.scores)\n            if patterns.requires_grad:\n                patterns.register_hook(lambda g: g / (self.group_in * self.group_out))\n            return patterns\n"),)),
-    Mutant("dscores-short-group", "no gradient for the scores of a short last group", ((INDEXED, INDEXED + "        whole = (rows < self.c_out // self.group_out)[:, None] & (columns < self.c_in // self.group_in)\n        mask = torch.where(whole[:, :, None, None], mask, mask.detach())\n"),)),
-    Mutant("dscores-first-copy", "only the first copy in a group passes its gradient on", ((INDEXED, INDEXED + "        first = (torch.arange(self.c_out) % self.group_out == 0)[:, None] & (torch.arange(self.c_in) % self.group_in == 0)\n        mask = torch.where(first[:, :, None, None], mask, mask.detach())\n"),)),
-    Mutant("dscores-frozen", "the mask is detached: scores get no gradient", ((KERNEL, KERNEL.replace("self.mask()", "self.mask().detach()")),)),
-    Mutant("dbias-batch-mean", "the bias gradient is averaged over the batch", ((BIAS, HOOK.format("g / x.shape[0]")),)),
-    Mutant("dbias-mean", "the bias gradient is averaged over batch and pixels", ((BIAS, HOOK.format("g / (y.numel() / self.c_out)")),)),
-    Mutant("dbias-first-image", "the bias gradient is of the first image alone", ((BIAS, "            y = torch.cat([y[:1] + self.bias[:, None, None], y[1:] + self.bias.detach()[:, None, None]])\n"),)),
-    Mutant("dbias-zero", "the bias gets no gradient", ((BIAS, BIAS.replace("self.bias", "self.bias.detach()")),)),
-    Mutant("dx-unmasked", "dx uses the kernel without its mask", ((CONV, CONV.replace("F.conv2d(x,", "F.conv2d(x.detach(),") + "        full = F.conv2d(x, self.weight.detach(), stride=self.stride, dilation=self.dilation)\n        y = y + (full - full.detach())\n"),)),
-    Mutant("dx-scaled", "dx is too large by 1e-4", ((PADDED, PADDED + "        x.register_hook(lambda g: g * 1.0001)\n"),)),
-    Mutant("dkernel-scaled", "dkernel is too large by 1e-4", ((KERNEL, "        weight = self.weight * 1.0\n        weight.register_hook(lambda g: g * 1.0001)\n        kernel = weight * self.mask()\n"),)),
-    Mutant("dscores-scaled", "dscores are too large by 1e-4", ((INSIDE, INSIDE.replace("torch.where", "1.0001 * torch.where")),)),
-    Mutant("dkernel-batch-mean", "dkernel is averaged over the batch", ((KERNEL, "        weight = self.weight * 1.0\n        weight.register_hook(lambda g: g / x.shape[0])\n        kernel = weight * self.mask()\n"),)),
-    Mutant("dx-negative", "dx has the wrong sign", ((PADDED, PADDED + "        x.register_hook(lambda g: -g)\n"),)),
-    Mutant("dx-unflipped", "dx correlates with the kernel instead of its flip", ((CONV, CONV.replace("F.conv2d(x,", "F.conv2d(x.detach(),") + "        other = F.conv2d(x, kernel.detach().flip(2, 3), stride=self.stride, dilation=self.dilation)\n        y = y + (other - other.detach())\n"),)),
-    # --- Rigid patterns
-    Mutant("rigid-ties", "every tied maximum is marked", ((HOT, "        return (scores == scores.amax(dim=-1, keepdim=True)).to(scores.dtype)\n"),), "rigid"),
-    Mutant("rigid-last", "the last tied maximum wins", ((WINNER, WINNER.replace("(scores == scores.amax(dim=-1, keepdim=True)).to(torch.int8).argmax(dim=-1)", "14 - (scores == scores.amax(dim=-1, keepdim=True)).to(torch.int8).flip(-1).argmax(dim=-1)")),), "rigid"),
-    Mutant("rigid-slope-about-zero", "the rigid slope's window lies about 0, not about the mean", ((NEAR_MEAN, NEAR_MEAN.replace("(scores - center)", "scores")),), "rigid"),
-    Mutant("rigid-slope-one", "the rigid slope is 1 everywhere", ((NEAR_MEAN, "        return grad\n"),), "rigid"),
-    Mutant("rigid-transposed", "the patterns are transposed", ((COMBINE, COMBINE.replace("kyx->oiyx", "kyx->oixy")),), "rigid"),
-    Mutant("rigid-order", "two of the patterns have changed places", (("001/010/100 010/010/010 100/010/001", "100/010/001 010/010/010 001/010/100"),), "rigid"),
-    Mutant("rigid-winner-only", "only the winner's score gets a gradient", ((NEAR_MEAN, "        inside = (scores - center).abs() < 1\n        hot = scores == scores.amax(dim=-1, keepdim=True)\n        return torch.where(inside, grad, 0.1 * grad) * (hot & (hot.cumsum(-1) == 1))\n"),), "rigid"),
-    Mutant("rigid-edge", "the rigid slope's window includes its edges", ((NEAR_MEAN, NEAR_MEAN.replace("< 1", "<= 1")),), "rigid"),
-    Mutant("rigid-through-mean", "the gradient flows through the mean", ((NEAR_MEAN, "        inside = (scores - center).abs() < 1\n        d = torch.where(inside, grad, 0.1 * grad)\n        return d - d.mean(dim=-1, keepdim=True)\n"),), "rigid"),
-    # --- The regularizer
-    Mutant("penalty-weights-swapped", "the two weights of the penalty are swapped", ((PENALTY, PENALTY.replace("0.01", "0.5").replace("0.99", "0.01").replace("0.5", "0.99")),), "regularizer", "penalty"),
-    Mutant("penalty-signed", "the distance to the target is not made absolute", ((PENALTY, PENALTY.replace(".abs()", "")),), "regularizer", "penalty"),
-    Mutant("penalty-unweighted", "MACs are counted without the pixels", ((DONE, "    done, work = sum(m.sum() for m in masks), sum(m.numel() for m in masks)\n"),), "regularizer", "penalty"),
-    Mutant("penalty-mean-density", "the mean of the layers' densities stands for the density", ((DENSITY, "    density = sum(m.mean() for m in masks) / len(masks)\n"),), "regularizer", "penalty"),
-    Mutant("penalty-squared", "the distance to the target is squared", ((PENALTY, PENALTY.replace(".abs()", "**2")),), "regularizer", "penalty"),
-    # --- Others
-    Mutant("nm-no-decay", "SR-STE without its decay", (("grad + 2e-4 * (1 - mask) * weight", "grad"),), "nm", "nm"),
-    Mutant("nm-decay-on-kept", "SR-STE decays the kept weights", (("(1 - mask) * weight", "mask * weight"),), "nm", "nm"),
-    Mutant("nm-masked-gradient", "N:M without straight-through: dropped weights get the decay alone", (("return grad + 2e-4", "return grad * mask + 2e-4"),), "nm", "nm"),
-    Mutant("hetconv-unshifted", "HetConv's arrangement does not shift with the output", (("mask[o, o % p :: p] = 1", "mask[o, ::p] = 1"),), "hetconv", "hetconv"),
-    Mutant("hetconv-backwards", "HetConv's arrangement shifts the other way", (("mask[o, o % p :: p] = 1", "mask[o, -o % p :: p] = 1"),), "hetconv", "hetconv"),
-    Mutant("csg-swapped", "the slices run over input channels first", ((".reshape(rows, columns, *kernel_size)[:c_out, :c_in]", ".reshape(columns, rows, *kernel_size).transpose(0, 1)[:c_out, :c_in]"),), "csg", "csg"),
-    Mutant("csg-tiles", "a slice is an s x s tile of channels, not a run", ((".reshape(rows, columns, *kernel_size)[:c_out, :c_in]", ".reshape(rows // slice_out, columns // slice_in, slice_out, slice_in, *kernel_size).transpose(1, 2).reshape(rows, columns, *kernel_size)[:c_out, :c_in]"),), "csg", "csg"),
-]  # fmt: skip
-
-_BY_NAME = {m.name: m for m in _SINGLE}
-PAIRS = (
-    ("flipped", "slope-zero"),
-    ("tiled", "dbias-batch-mean"),
-    ("enabled-ignored", "slope-edge"),
-    ("dkernel-leak", "dbias-mean"),
-    ("pad-at-start", "step-at-zero"),
-    ("dscores-unweighted", "dbias-zero"),
-    ("rigid-ties", "rigid-slope-about-zero"),
-    ("dscores-mean", "slope-one"),
-    ("rigid-order", "dx-negative"),
+MUTANTS = (
+    Mutant("flipped", ("the kernel is turned by 180 degrees, a true convolution",), FLIPPED),
+    Mutant("tiled_out", ("groups tiled rather than repeated along the output channels",), TILED_OUT),
+    Mutant(
+        "tiled_in",
+        ("groups tiled rather than repeated along the input channels",),
+        ((COLUMNS, "columns = torch.arange(self.c_in) % self.scores.shape[1]"),),
+    ),
+    Mutant(
+        "even_groups",
+        ("channels divided evenly among the groups, as nearest interpolation does, not group_out at a time",),
+        ((ROWS, "rows = torch.arange(self.c_out) * self.scores.shape[0] // self.c_out"),),
+    ),
+    Mutant("short_first", ("the crop leaves the first group short, not the last (output channels)",), SHORT_FIRST),
+    Mutant("at_least", ("a score of zero opens its tap: >= instead of >",), AT_LEAST),
+    Mutant("half_threshold", ("the step at 0.5, not at 0",), (("(scores > 0)", "(scores > 0.5)"),)),
+    Mutant("identity_slope", ("surrogate slope 1 everywhere",), IDENTITY),
+    Mutant("hard_tanh", ("surrogate slope 0 outside the window, not 0.1",), HARD_TANH),
+    Mutant("closed_window", ("the window includes |score| = 1",), CLOSED),
+    Mutant(
+        "one_sided",
+        ("no absolute value: every score below 1 is in the window",),
+        ((STEP, STEP.replace("scores.abs()", "scores")),),
+    ),
+    Mutant("slope_001", ("slope 0.01 outside the window, not 0.1",), ((STEP, STEP.replace("0.1", "0.01")),)),
+    Mutant(
+        "slopes_swapped",
+        ("slope 0.1 inside the window and 1 outside",),
+        ((STEP, STEP.replace("(inside, grad, 0.1 * grad)", "(inside, 0.1 * grad, grad)")),),
+    ),
+    Mutant(
+        "flipped+no_dbias",
+        ("the kernel is turned by 180 degrees", "the bias gets no gradient"),
+        (*FLIPPED, *NO_DBIAS),
+    ),
+    Mutant(
+        "clipped_scores",
+        ("the scores' gradient clipped to [-1, 1]",),
+        ((STEP, "grad = grad.clamp(-1, 1)\n        " + STEP),),
+    ),
+    Mutant(
+        "sign_mask",
+        ("the mask is -1 and 1, not 0 and 1",),
+        (("return (scores > 0).to(scores.dtype)", "return 2 * (scores > 0).to(scores.dtype) - 1"),),
+    ),
+    Mutant(
+        "detached_mask",
+        ("the mask is detached: the scores get no gradient",),
+        ((KERNEL, "kernel = self.weight * self.mask().detach()"),),
+    ),
+    Mutant("averaged", ("the scores' gradient is the mean over the group, not the sum",), AVERAGED),
+    Mutant(
+        "tie_all",
+        ("every tied maximum of the 15 scores opens its pattern",),
+        (
+            (
+                "return F.one_hot(winner, 15).to(scores.dtype)",
+                "return (scores == scores.amax(dim=-1, keepdim=True)).to(scores.dtype)",
+            ),
+        ),
+        ("rigid",),
+    ),
+    Mutant(
+        "tie_last",
+        ("the last of tied maxima wins",),
+        (
+            (
+                "winner = (scores == scores.amax(dim=-1, keepdim=True)).to(torch.int8).argmax(dim=-1)",
+                "winner = 14 - (scores == scores.amax(dim=-1, keepdim=True)).flip(-1).to(torch.int8).argmax(dim=-1)",
+            ),
+        ),
+        ("rigid",),
+    ),
+    Mutant(
+        "softmax_slope",
+        ("the rigid surrogate is the softmax's derivative, not the window",),
+        (
+            (
+                "hot = Choose.apply(self.scores)",
+                "soft = self.scores.softmax(dim=-1)\n"
+                "        hot = Choose.apply(self.scores).detach() + soft - soft.detach()",
+            ),
+        ),
+        ("rigid",),
+    ),
+    Mutant("no_mean", ("the rigid window is around zero, not around the mean of the 15",), NO_MEAN, ("rigid",)),
+    Mutant(
+        "tiled_out+at_least",
+        ("groups tiled rather than repeated (output)", "a score of zero opens its tap"),
+        (*TILED_OUT, *AT_LEAST),
+    ),
+    Mutant(
+        "mean_of_all",
+        ("the rigid window is around the mean of all scores, not of each 15",),
+        (("center = scores.mean(dim=-1, keepdim=True)", "center = scores.mean()"),),
+        ("rigid",),
+    ),
+    Mutant("patterns_transposed", ("rows and columns of the 15 patterns exchanged",), TRANSPOSED_PATTERNS, ("rigid",)),
+    Mutant(
+        "diagonals",
+        ("patterns 3 and 5 exchanged",),
+        (("001/010/100 010/010/010 100/010/001", "100/010/001 010/010/010 001/010/100"),),
+        ("rigid",),
+    ),
+    Mutant("no_enabled", ("enabled is ignored",), NO_ENABLED),
+    Mutant(
+        "inverted_enabled",
+        ("enabled means the opposite",),
+        ((ENABLE, "return torch.where(on, torch.ones_like(mask), mask)"),),
+    ),
+    Mutant(
+        "disabled_is_off",
+        ("a channel that is not enabled is masked out, not dense",),
+        ((ENABLE, "return torch.where(on, mask, torch.zeros_like(mask))"),),
+    ),
+    Mutant("enabled_leak", ("scores get a gradient through channels that are not enabled",), ENABLED_LEAK),
+    Mutant("leak", ("masked weights get a gradient",), LEAK),
+    Mutant(
+        "pad_begin+averaged",
+        ("same: the odd pad at the beginning", "the scores' gradient averaged over the group"),
+        (*BEGIN, *AVERAGED),
+    ),
+    Mutant(
+        "masked_twice",
+        ("the mask is multiplied in twice, so the scores' gradient is 2 where open and 0 where closed",),
+        TWICE,
+    ),
+    Mutant(
+        "weights_overwritten",
+        ("masked weights are zeroed in place, so closed taps give their scores no gradient",),
+        ((KERNEL, "with torch.no_grad():\n            self.weight.mul_(self.mask())\n        " + KERNEL),),
+    ),
+    Mutant("pad_begin", ("same: the odd pad at the beginning",), BEGIN),
+    Mutant(
+        "pad_torch",
+        ("same: dilation * (k - 1) // 2 on both sides whatever the stride",),
+        ((SIDES, "pads += [d * (k - 1) // 2, d * (k - 1) // 2]"),),
+    ),
+    Mutant("pad_stride_one", ("same: padded as for stride 1",), (("out = (size + s - 1) // s", "out, s = size, 1"),)),
+    Mutant(
+        "pad_replicate",
+        ("same: padded with the border's values, not zeros",),
+        (("return F.pad(x, pads)", 'return F.pad(x, pads, mode="replicate")'),),
+    ),
+    Mutant("hard_tanh+no_enabled", ("slope 0 outside the window", "enabled is ignored"), (*HARD_TANH, *NO_ENABLED)),
+    Mutant(
+        "no_mean+patterns_transposed",
+        ("the rigid window around zero", "the patterns' rows and columns exchanged"),
+        (*NO_MEAN, *TRANSPOSED_PATTERNS),
+        ("rigid",),
+    ),
+    Mutant(
+        "pads_swapped",
+        ("explicit pads: height and width exchanged",),
+        (("F.pad(x, [left, right, top, bottom])", "F.pad(x, [top, bottom, left, right])"),),
+    ),
+    Mutant("strides_swapped", ("the strides of height and width exchanged",), SWAPPED_STRIDE),
+    Mutant(
+        "dilations_swapped",
+        ("the dilations of height and width exchanged",),
+        ((WITH, WITH.replace("=self.dilation", "=self.dilation[::-1]")),),
+    ),
+    Mutant(
+        "no_dilation_in_pad",
+        ("same: the dilation is forgotten in the padding",),
+        (("(out - 1) * s + d * (k - 1) + 1", "(out - 1) * s + k"),),
+    ),
+    Mutant(
+        "kernel_turned_wh",
+        ("kernels are laid out width before height",),
+        ((CONV, CONV.replace("kernel,", "kernel.transpose(2, 3),")),),
+    ),
+    Mutant("bias_mean", ("the bias' gradient is averaged over the batch",), BIAS_MEAN),
+    Mutant("no_bias", ("the bias is not added",), ((BIAS, "pass"),)),
+    Mutant(
+        "dense_dx",
+        ("dx goes through the unmasked kernel",),
+        (
+            (
+                CONV,
+                "y = F.conv2d(x.detach(), kernel, stride=self.stride, dilation=self.dilation)\n"
+                "        through = F.conv2d(x, self.weight.detach(), stride=self.stride, dilation=self.dilation)\n"
+                "        y = y + through - through.detach()\n        if",
+            ),
+        ),
+    ),
+    Mutant("strides_swapped+leak", ("strides exchanged", "masked weights get a gradient"), (*SWAPPED_STRIDE, *LEAK)),
+    Mutant(
+        "mean_density",
+        ("regularizer: mean of the layers' densities, not the density of all",),
+        ((DENSITY, "density = sum(m.mean() for m in masks) / len(masks)"),),
+        ("regularizer",),
+    ),
+    Mutant("weights_swapped", ("regularizer: 0.01 and 0.99 exchanged",), SWAPPED_WEIGHTS, ("regularizer",)),
+    Mutant(
+        "squared",
+        ("regularizer: the square of the distance, not its absolute value",),
+        ((DONE, DONE.replace(".abs()", "**2")),),
+        ("regularizer",),
+    ),
+    Mutant(
+        "no_pixels",
+        ("regularizer: the work without the output pixels",),
+        (("m.sum() * p for", "m.sum() for"), ("m.numel() * p for", "m.numel() for")),
+        ("regularizer",),
+    ),
+    Mutant(
+        "closed_window+weights_swapped",
+        ("the window includes |score| = 1", "regularizer: 0.01 and 0.99 exchanged"),
+        (*CLOSED, *SWAPPED_WEIGHTS),
+        ("free", "regularizer"),
+    ),
+    Mutant(
+        "hetconv_unshifted",
+        ("HetConv: the full channels do not shift with the output channel",),
+        (("mask[o, o % p :: p] = 1", "mask[o, ::p] = 1"),),
+        ("hetconv",),
+    ),
+    Mutant(
+        "csg_tiles",
+        ("CSG: each slice is a tile, not a run in OIHW order",),
+        (
+            (
+                "kernel = F.linear(codes, generator).reshape(rows, columns, *kernel_size)[:c_out, :c_in]",
+                "counts = (rows // slice_out, columns // slice_in)\n"
+                "    tiles = F.linear(codes, generator).reshape(*counts, slice_out, slice_in, -1)\n"
+                "    kernel = tiles.transpose(1, 2).reshape(rows, columns, *kernel_size)[:c_out, :c_in]",
+            ),
+        ),
+        ("csg",),
+    ),
+    Mutant(
+        "lean_no_stride",
+        ("lean: the 1x1 reads the last pixel of each stride, not the first",),
+        (
+            (
+                "return y + F.conv2d(x, pointwise, stride=stride)",
+                "sides = [0, -x.shape[3] % stride[1], 0, -x.shape[2] % stride[0]]\n"
+                "    seen = F.pad(x, sides)[:, :, stride[0] - 1 :: stride[0], stride[1] - 1 :: stride[1]]\n"
+                "    return y + F.conv2d(seen, pointwise)",
+            ),
+        ),
+        ("lean",),
+    ),
+    Mutant("nm_no_decay", ("N:M: the pull of the masked weights is forgotten",), NO_DECAY, ("nm",)),
+    Mutant("nm_by_value", ("N:M: the largest values kept, not the largest magnitudes",), BY_VALUE, ("nm",)),
+    Mutant(
+        "nm_no_decay+nm_by_value",
+        ("N:M: no pull of the masked weights", "N:M: the largest values kept"),
+        (*NO_DECAY, *BY_VALUE),
+        ("nm",),
+    ),
+    Mutant("bfloat16", ("the convolution runs in bfloat16",), HALF),
+    Mutant(
+        "single",
+        ("the convolution runs in float32 whatever is asked",),
+        ((CONV, CONV.replace("(x, kernel, ", "(x.float(), kernel.float(), ").replace(")\n", ").to(x.dtype)\n")),),
+    ),
+    Mutant(
+        "tiny_mask",
+        ("closed taps pass 0.001 of the weight",),
+        ((ENABLE, ENABLE.replace("mask, torch", "mask.clamp(min=1e-3), torch")),),
+    ),
+    Mutant("dropout", ("a dropout is left on",), ((KERNEL, "kernel = F.dropout(self.weight, 0.05) * self.mask()"),)),
+    Mutant(
+        "batch_centered",
+        ("the input is centred over the batch",),
+        ((KERNEL, "x = x - x.mean(dim=0, keepdim=True)\n        " + KERNEL),),
+    ),
+    Mutant(
+        "stale_mask",
+        ("the mask is cached by the scores' shape and goes stale",),
+        (
+            (
+                GROUPED,
+                "shape = (self.c_out, self.c_in, *self.scores.shape)\n"
+                "        mask = CACHE.setdefault(shape, self.patterns()[rows][:, columns].detach())",
+            ),
+            ("class Step(", "CACHE = {}\n\n\nclass Step("),
+        ),
+    ),
+    Mutant(
+        "bfloat16+enabled_leak",
+        ("the convolution runs in bfloat16", "scores get a gradient through channels not enabled"),
+        (*HALF, *ENABLED_LEAK),
+    ),
+    Mutant(
+        "short_first+bias_mean",
+        ("the first group is short, not the last", "the bias' gradient averaged over the batch"),
+        (*SHORT_FIRST, *BIAS_MEAN),
+    ),
 )
-
-
-def _both(one: Mutant, two: Mutant) -> Mutant:
-    level = "rigid" if "rigid" in (one.level, two.level) else one.level
-    return Mutant(f"{one.name}+{two.name}", f"{one.cause}; {two.cause}", one.edits + two.edits, level, one.target)
-
-
-DOUBLE = [_both(_BY_NAME[a], _BY_NAME[b]) for a, b in PAIRS]
-MUTANTS = [*_SINGLE, *DOUBLE]
