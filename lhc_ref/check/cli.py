@@ -103,7 +103,7 @@ def act(args: argparse.Namespace) -> int:
     lines = report.read_expected(args.xfail, plan.targets) if args.xfail else {}
     with Target(args.framework, declaration_of(args), args.timeout, (os.getcwd(),)) as target:
         results = runner.run(plan, target)
-        runner.explain(results)
+        runner.explain(results, target)
         runner.shrink(results, target)
     stale = report.expect(results, lines)
     if args.junit:

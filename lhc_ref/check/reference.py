@@ -11,7 +11,7 @@ import numpy as np
 from lhc_ref import conv, mask
 from lhc_ref.check.cases import Array, Arrays, Case
 from lhc_ref.check.precision import Precision, gamma, normwise_factor, sum_budget
-from lhc_ref.check.steps import CORRECT, Steps, arrange, slices_of, sum_groups
+from lhc_ref.check.steps import CORRECT, Steps, arrange, slices_of, strided_vjp, sum_groups
 
 
 class Expected(NamedTuple):
@@ -70,18 +70,18 @@ class _Convolution:
 
     def forward(self, x: Array, kernel: Array) -> Array:
         read = self.steps.operands
-        return conv.conv2d(read(self.steps.read_x(x)), read(self.steps.read_kernel(kernel)), **self.options)
+        return conv.conv2d(read(self.steps.read_x(x, self.case)), read(self.steps.read_kernel(kernel)), **self.options)
 
     def backward(self, dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
         """dx and the cotangent of `kernel`; zeros where a mistake gives y another shape than dy has."""
         steps = self.steps
-        dy, x = steps.operands(dy), steps.operands(steps.read_x(x))
+        dy, x = steps.operands(dy), steps.operands(steps.read_x(x, self.case))
         try:
             dx = conv.conv2d_dx(dy, x, steps.operands(steps.kernel_of_dx(steps.read_kernel(kernel))), **self.options)
             dkernel = conv.conv2d_dkernel(dy, x, steps.read_kernel(kernel), **self.options)
         except ValueError:
             return np.full(x.shape, np.nan), np.full(kernel.shape, np.nan)
-        return steps.write_dx(dx, self.case.arrays["x"]), steps.write_dkernel(dkernel)
+        return steps.write_dx(dx, self.case), steps.write_dkernel(dkernel)
 
     def budget(self, which: str, magnitude: Array, norm: Array, terms: int, roundings: int) -> Budget:
         """Elementwise for direct convolution, normwise for fast algorithms."""
@@ -275,7 +275,7 @@ def _lean(case: Case, precision: Precision, steps: Steps) -> Solved:
     """A grouped stencil and a 1x1 convolution, added. The 1x1 reads the pixel that the stencil's window starts from."""
     a, stencil = case.arrays, _Convolution(case, precision, steps, case.groups)
     point = _Convolution(case, precision, steps, pointwise=True)
-    seen = _strided(a["x"], case)
+    seen = steps.seen(a["x"], case)
     point.options["stride"] = (1, 1)
     y = stencil.forward(a["x"], a["stencil"]) + point.forward(seen, a["pointwise"])
     one, two = stencil.budgets(a["dy"], a["x"], a["stencil"]), point.budgets(a["dy"], seen, a["pointwise"])
@@ -288,14 +288,14 @@ def _lean(case: Case, precision: Precision, steps: Steps) -> Solved:
     dy = steps.after_vjp(a["dy"], y)
     dx, dstencil = stencil.backward(dy, a["x"], a["stencil"])
     dseen, dpointwise = point.backward(dy, seen, a["pointwise"])
-    budgets["dx"] = (one["dx"][0] + _unstrided(two["dx"][0], case) * 2, one["dx"][1] + " + that of the 1x1")
+    budgets["dx"] = (one["dx"][0] + strided_vjp(two["dx"][0], case) * 2, one["dx"][1] + " + that of the 1x1")
     # What the two parts were rounded to when they were added.
     if not stencil.integers:
-        extra = precision.storage.u * (np.abs(dx) + np.abs(_unstrided(dseen, case)))
+        extra = precision.storage.u * (np.abs(dx) + np.abs(steps.seen_vjp(dseen, case)))
         budgets["dx"] = (budgets["dx"][0] + 2 * extra, budgets["dx"][1])
         budgets["y"] = (budgets["y"][0] + 2 * precision.storage.u * both["y magnitude"][0], budgets["y"][1])
     budgets |= {"dstencil": one["dkernel"], "dpointwise": two["dkernel"]}
-    tensors = {"y": y, "dx": dx + _unstrided(dseen, case), "dstencil": dstencil, "dpointwise": dpointwise}
+    tensors = {"y": y, "dx": dx + steps.seen_vjp(dseen, case), "dstencil": dstencil, "dpointwise": dpointwise}
     if case.bias:
         tensors["dbias"] = steps.dbias(dy, a["bias"])
     return tensors, budgets
@@ -336,15 +336,3 @@ _SOLVERS: dict[str, Callable[[Case, Precision, Steps], Solved]] = {
 def _exact(case: Case, precision: Precision) -> bool:
     """Whether sums are integers that direct convolution adds without rounding."""
     return case.numbers == "integer" and precision.algorithm == "direct" and precision.exact
-
-
-def _strided(x: Array, case: Case) -> Array:
-    oh, ow = case.output_hw
-    return np.ascontiguousarray(x[:, : oh * case.sy : case.sy, : ow * case.sx : case.sx])
-
-
-def _unstrided(dseen: Array, case: Case) -> Array:
-    oh, ow = case.output_hw
-    dx = np.zeros((case.n, case.h, case.w, case.ci))
-    dx[:, : oh * case.sy : case.sy, : ow * case.sx : case.sx] = dseen
-    return dx

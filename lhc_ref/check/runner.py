@@ -222,16 +222,48 @@ def _kind(f: Finding) -> str:
     return " ".join(f.why.split()[:2]) if f.got is None else "numbers"
 
 
-def explain(results: Results, pairs: int = PAIRS) -> None:
-    """Diagnose what failed: the findings of each level and tensor get the mistakes that reproduce its numbers."""
+UNSTEADY = {
+    "determinism": "repeated calls differ: noise, dropout, or a state that changes from call to call",
+    "batch": "an image's answer depends on the others of its batch: statistics over the batch",
+}
+STALE = "the answer depends on earlier calls: alone, in a new process, this case passes (a stale cache or buffer)"
+
+
+def explain(results: Results, target: Target | None = None, pairs: int = PAIRS) -> None:
+    """Diagnose what failed: the findings of each level and tensor get the mistakes that reproduce its numbers.
+
+    Parameters
+    ----------
+    results : its findings are replaced by diagnosed ones
+    target : asked again, in a new process, what no mistake reproduces; None: it isn't
+    pairs : how many pairs of mistakes may be tried
+    """
     plan = results.plan
     precisions = {dtype: plan.precision(dtype) for dtype in FORMATS}
     for level in plan.targets:
         failed, passed = _calls(results, level, "failed"), _calls(results, level, "passed")
-        named = diagnose(level, failed, passed, precisions, pairs) if failed else {}
+        if not failed:
+            continue
+        why = next((UNSTEADY[f.area] for f in results.of("failed") if f.case.level == level and _unsteady(f)), "")
+        named = diagnose(level, failed, passed, precisions, 0 if why else pairs)
+        unnamed = [t for t, names in named.items() if not names]
+        if unnamed and not why and target is not None and _stale(plan, target, *failed[unnamed[0]][0], unnamed[0]):
+            why = STALE
+        named |= {tensor: (why,) for tensor in unnamed if why}
         for i, f in enumerate(results.findings):
-            if f.status == "failed" and f.case.level == level and f.tensor in named:
+            if f.status == "failed" and f.case.level == level and f.tensor in named and f.area not in REPRODUCIBILITY:
                 results.findings[i] = replace(f, diagnosis=named[f.tensor])
+
+
+def _unsteady(f: Finding) -> bool:
+    return f.area in UNSTEADY and f.tensor != "call"
+
+
+def _stale(plan: Plan, target: Target, case: Case, _: Outcome, tensor: str) -> bool:
+    """Whether a case that failed passes as the first call of a new process."""
+    target.close()
+    findings, _ = check_case(plan, target, case)
+    return any(f.tensor == tensor and f.status == "passed" for f in findings)
 
 
 def _calls(results: Results, level: str, status: str) -> dict[str, list[tuple[Case, Outcome]]]:

@@ -20,8 +20,8 @@ class Steps:
     pads: Callable[[Case], Any] = lambda case: case.pads
     stride: Callable[[Case], Any] = lambda case: (case.sy, case.sx)
     dilation: Callable[[Case], Any] = lambda case: (case.ry, case.rx)
-    read_x: Callable[[Array], Array] = lambda x: x
-    write_dx: Callable[[Array, Array], Array] = lambda dx, x: dx  # the adjoint of read_x
+    read_x: Callable[[Array, Case], Array] = lambda x, case: x
+    write_dx: Callable[[Array, Case], Array] = lambda dx, case: dx  # the adjoint of read_x
     read_weight: Callable[[Array], Array] = lambda kernel: kernel  # before it is masked
     write_dweight: Callable[[Array], Array] = lambda dkernel: dkernel  # the adjoint of read_weight
     read_kernel: Callable[[Array], Array] = lambda kernel: kernel  # as the forward pass uses it
@@ -53,6 +53,8 @@ class Steps:
     penalty: Callable[..., Any] = density_penalty
     penalty_vjp: Callable[..., Any] = density_penalty_vjp
     operands: Callable[[Array], Array] = lambda a: a  # what arithmetic sees of x, the kernel and dy
+    seen: Callable[[Array, Case], Array] = lambda x, case: strided(x, case)  # by lean's 1x1
+    seen_vjp: Callable[[Array, Case], Array] = lambda dseen, case: strided_vjp(dseen, case)
     finish: Callable[[Arrays, Case], Arrays] = lambda tensors, case: tensors
 
 
@@ -99,3 +101,18 @@ def slices_of(dkernel: Array, case: Case) -> Array:
     whole = np.zeros((outs, ins, case.kh, case.kw))
     whole[: case.co, : case.ci] = dkernel.transpose(3, 2, 0, 1)
     return whole.reshape(-1, case.s * case.s * case.kh * case.kw)
+
+
+def strided(x: Array, case: Case, offset: tuple[int, int] = (0, 0)) -> Array:
+    """Each stride's pixel at `offset`; zeros beyond the image."""
+    (oh, ow), (down, right) = case.output_hw, offset
+    padded = np.pad(x, ((0, 0), (0, case.sy), (0, case.sx), (0, 0)))
+    return np.ascontiguousarray(padded[:, down :: case.sy, right :: case.sx][:, :oh, :ow])
+
+
+def strided_vjp(dseen: Array, case: Case, offset: tuple[int, int] = (0, 0)) -> Array:
+    """The adjoint of `strided`."""
+    (oh, ow), (down, right) = case.output_hw, offset
+    dx = np.zeros((case.n, oh * case.sy + case.sy, ow * case.sx + case.sx, case.ci))
+    dx[:, down :: case.sy, right :: case.sx][:, :oh, :ow] = dseen
+    return dx[:, : case.h, : case.w]

@@ -3,7 +3,10 @@
 An empty tuple: no known mistake says it.
 """
 
+from lhc_ref.check import runner
+
 _ROUNDED = "arithmetic in disguise: operands of the convolutions are rounded"
+_ALONE = "alone: arithmetic in it, somewhere on the way"
 _SLOPE = "wrong slope outside the window: {} instead of 0.1"
 _EDGE = "slope window on the wrong side of equality (<= 1 instead of < 1)"
 
@@ -11,8 +14,8 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "flipped": ("kernel flipped (true convolution, not cross-correlation)",),
     "tiled_out": ("groups of output channels tiled instead of repeated",),
     "tiled_in": ("groups of input channels tiled instead of repeated",),
-    "even_groups": (),
-    "short_first": ("groups cropped at the start along the outputs",),
+    "even_groups": ("groups of output channels spread evenly over the channels, as by nearest interpolation",),
+    "short_first": ("groups of output channels cropped at the start: the short group comes first",),
     "at_least": ("step is on at 0 (>= instead of >)",),
     "half_threshold": ("step is at 0.5, not at 0",),
     "identity_slope": (_SLOPE.format("1"),),
@@ -22,15 +25,15 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "slope_001": (_SLOPE.format("0.01"),),
     "slopes_swapped": ("slope window inverted",),
     "no_dbias": ("dbias is zero",),
-    "clipped_scores": (),
+    "clipped_scores": ("gradient of the scores clipped to [-1, 1] before the slope",),
     "sign_mask": ("sign (-1 or 1) instead of step (0 or 1)",),
     "detached_mask": ("slope 0: nothing passes the step", "dscores is zero"),
     "averaged": ("mean instead of sum over the group (nominal size)",),
     "tie_all": ("rigid tie: every largest score is marked",),
     "tie_last": ("rigid tie: the last largest score wins",),
-    "softmax_slope": (),
+    "softmax_slope": ("rigid slope of the softmax",),
     "no_mean": ("rigid slope's window lies about 0 instead of the mean",),
-    "mean_of_all": (),
+    "mean_of_all": ("rigid slope's window lies about the mean of all scores",),
     "patterns_transposed": ("the 15 patterns are transposed",),
     "diagonals": ("patterns 3 and 5 have changed places",),
     "no_enabled": ("`enabled` ignored",),
@@ -38,12 +41,12 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "disabled_is_off": ("channels that are not enabled are switched off instead of dense",),
     "enabled_leak": ("`enabled` ignored in the gradient of the scores",),
     "leak": ("gradient of the kernel leaks through masked taps",),
-    "masked_twice": (),
+    "masked_twice": ("the mask is multiplied in twice: the scores' gradient is doubled where open, 0 where closed",),
     "weights_overwritten": ("gradient of the scores uses the masked kernel",),
     "pad_begin": ("`same` puts the odd pixel at the start instead of the end",),
     "pad_torch": ("`same` is symmetric: half the kernel rounded down on both sides",),
     "pad_stride_one": ("`same` pads without regard to the stride",),
-    "pad_replicate": (),
+    "pad_replicate": ("`same` pads the image with its edge repeated instead of zeros",),
     "pads_swapped": ("explicit pads of rows and columns swapped",),
     "strides_swapped": ("vertical and horizontal stride swapped",),
     "dilations_swapped": ("vertical and horizontal dilation swapped",),
@@ -58,15 +61,15 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "no_pixels": ("MACs counted without the layers' pixels",),
     "hetconv_unshifted": ("HetConv's arrangement does not shift with the output channel",),
     "csg_tiles": ("a slice is an s x s tile of channels instead of a contiguous run",),
-    "lean_no_stride": (),
+    "lean_no_stride": ("lean's 1x1 reads the last pixel of each stride, not the first",),
     "nm_no_decay": ("SR-STE without its decay",),
     "nm_by_value": ("N:M keeps the largest weights, not the largest in size",),
-    "bfloat16": (f"bfloat16 {_ROUNDED}",),
-    "single": (),
-    "tiny_mask": (),
-    "dropout": (),
-    "batch_centered": (),
-    "stale_mask": (),
+    "bfloat16": (f"bfloat16 {_ROUNDED}", f"right to the precision of bfloat16 {_ALONE}"),
+    "single": (f"right to the precision of float32 {_ALONE}",),
+    "tiny_mask": ("the mask holds other values than 0 and 1, such as 0.001",),
+    "dropout": (runner.UNSTEADY["determinism"],),
+    "batch_centered": (runner.UNSTEADY["batch"],),
+    "stale_mask": (runner.STALE,),
 }
 FAMILIAR: dict[str, tuple[str, ...]] = {
     "transposed-taps": ("kernel's rows and columns swapped",),

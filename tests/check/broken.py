@@ -80,6 +80,30 @@ def random(arrays, geometry):
     return {**answer, "y": np.nextafter(answer["y"], answer["y"].dtype.type(calls % 2 * 100))}
 
 
+def noisy(arrays, geometry):
+    global calls
+    calls += 1
+    answer = numpy_layer.layer(arrays, geometry)
+    return {"y": (answer["y"] * (1 + calls % 7 / 10)).astype(answer["y"].dtype)}
+
+
+masks: dict = {}
+
+
+def stale(arrays, geometry):
+    """Keeps the mask of the first scores of each shape."""
+    shape = arrays["kernel"].shape
+    mask = masks.setdefault(shape, numpy_layer.layer(arrays, geometry)["mask"].astype(bool))
+    answer = numpy_layer.layer({**arrays, "mask": mask}, {**geometry, "level": "masked"})
+    return {**answer, "mask": mask}
+
+
+def centred(arrays, geometry):
+    x = arrays["x"]
+    answer = numpy_layer.layer({**arrays, "x": x - x.mean(axis=0, keepdims=True)}, geometry)
+    return {"y": answer["y"]}
+
+
 not_callable = 3
 
 

@@ -1,14 +1,17 @@
 """Diagnosis: a layer that makes a known mistake is told so, and a correct one or an unknown fault is not blamed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.compare import judge, wrong
 from lhc_ref.check.mistakes import ALL, mistakes
 from lhc_ref.check.precision import FORMATS, Precision
-from lhc_ref.check.process import Outcome
+from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.reference import solve
-from lhc_ref.check.runner import Plan, Results, explain
+from lhc_ref.check.runner import STALE, UNSTEADY, Plan, Results, explain, run
 from lhc_ref.check.steps import CORRECT
 from lhc_ref.check.suite import suite
 from lhc_ref.errors import LhcError
@@ -102,3 +105,82 @@ def test_two_mistakes_at_once():
     explain(results)
     said = {name for f in results.of("failed") for name in f.diagnosis}
     assert any(one.name in text and two.name in text for text in said)
+
+
+# --- What is said without a known mistake ----------------------------------------------------------------------------
+
+
+def said_of(results, tensor):
+    explain(results, pairs=0)
+    return {name for f in results.of("failed") if f.tensor == tensor for name in f.diagnosis}
+
+
+def with_other(level, tensor, change, dtype="float32"):
+    """The findings on a right layer, one tensor changed."""
+    results, precision = Results(Plan({level: "a:layer"}, (dtype,))), Precision.of(dtype)
+    for case in suite(level, (dtype,))[::4]:
+        answer = solve(case, precision)
+        format_ = FORMATS[dtype]
+        arrays = {k: format_.round(e.value).astype(format_.carrier) for k, e in answer.items()}
+        arrays[tensor] = change(arrays[tensor].astype(np.float64), answer[tensor], case).astype(format_.carrier)
+        outcome = Outcome("ok", arrays, dict.fromkeys(arrays, dtype))
+        results.findings += judge(case, outcome, answer)
+        results.outcomes[case.id] = outcome
+    return results
+
+
+def test_roundings_where_there_should_be_none():
+    results = with_other("free", "y", lambda y, e, case: np.nextafter(y.astype(np.float32), np.float32(np.inf)))
+    (text,) = said_of(results, "y")
+    assert text.startswith("right but for roundings, where small integers and masks leave none")
+
+
+def test_a_mask_that_is_not_of_zeros_and_ones_and_what_follows_from_it():
+    leaky = replace(CORRECT, enable=lambda m, enabled: np.maximum(m, 0.125))
+    results = results_of("free", leaky, every=4)
+    assert said_of(results, "mask") == {"the mask holds other values than 0 and 1, such as 0.125"}
+    assert said_of(results, "y") == {"right for the mask that the layer made: that alone is wrong"}
+
+
+def test_an_unknown_wrong_mask_and_what_follows_from_it():
+    results = results_of("free", replace(CORRECT, enable=lambda m, enabled: np.roll(m, 1)), every=4)
+    assert said_of(results, "mask") == set()
+    assert said_of(results, "dx") == {"right for the mask that the layer made: that alone is wrong"}
+
+
+def test_coarser_arithmetic():
+    coarse = Precision(FORMATS["bfloat16"], FORMATS["float32"], exact=False)
+    results = with_other("free", "dkernel", lambda d, e, case: d + 0.8 * solve(case, coarse)["dkernel"].budget)
+    (text,) = said_of(results, "dkernel")
+    assert text.startswith("right to the precision of bfloat16 alone")
+
+
+def test_sums_in_the_storage_format():
+    precision = Precision.of("float16", "float16")
+
+    def change(y, e, case):
+        wide = solve(case, replace(precision, exact=False))["y"].budget
+        return y + 0.8 * np.where(np.isfinite(wide), wide, 0)
+
+    (text,) = said_of(with_other("masked", "y", change, "float16"), "y")
+    assert text == "right if sums are kept in float16 (where that is meant, declare it: --accumulate float16=float16)"
+
+
+def test_a_factor():
+    results = with_other("free", "dx", lambda dx, e, case: dx * 1.0001)
+    assert said_of(results, "dx") == {"dx is 1.0001 times what it should be"}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "text"),
+    [
+        ("noisy", "y", UNSTEADY["determinism"]),
+        ("centred", "y", UNSTEADY["batch"]),
+        ("stale", "mask", STALE),
+    ],
+)
+def test_layers_that_do_not_answer_the_same_each_time(name, tensor, text):
+    with Target("numpy", Declaration()) as target:
+        results = run(Plan({"free": f"tests.check.broken:{name}"}, ("float32",)), target)
+        explain(results, target, pairs=0)
+    assert text in {said for f in results.of("failed") if f.tensor == tensor for said in f.diagnosis}

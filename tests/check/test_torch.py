@@ -8,17 +8,20 @@ from lhc_ref.check import runner
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.cases import LEVELS
 from lhc_ref.check.process import Target
-from tests.check import diagnose_mutants
-from tests.check.mutants import MUTANTS
+from tests.check import diagnose_mutants, familiar
+from tests.check.mutants import MUTANTS, NAMED_LATER
 
-pytest.importorskip("torch", reason="PYTORCH IS NOT INSTALLED: layers in torch are not tested (make test-frameworks)")
+torch = pytest.importorskip(
+    "torch", reason="PYTORCH IS NOT INSTALLED: layers in torch are not tested (make test-frameworks)"
+)
 
 MODULE = "tests.check.torch_layer"
 OWN = {"free": "LhcConv2d", "rigid": "LhcConv2d", "masked": "masked_conv", "regularizer": "penalty"}
 TARGETS = {k: f"{MODULE}:{OWN.get(k, k)}" for k in LEVELS}
 DTYPES = ("float32", "float64", "bfloat16", "float16")
-# PyTorch's float16 convolution on a CPU adds the taps of dx in float16.
-SUMS = {"float16": "float16"}
+# A CPU without instructions for a half format: PyTorch then adds the taps of dx in that format.
+HALVES = {"bfloat16": "_is_mkldnn_bf16_supported", "float16": "_is_mkldnn_fp16_supported"}
+SUMS = {name: name for name, supported in HALVES.items() if not getattr(torch.ops.mkldnn, supported)()}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,13 +69,14 @@ def test_a_function_of_torch_autograd(target):
 
 @pytest.fixture(scope="module")
 def found():
-    return {row.mutant.name: row for row in diagnose_mutants.rows()}
+    return {row.mutant.name: row for row in diagnose_mutants.rows([*MUTANTS, *familiar.MUTANTS])}
 
 
 def test_there_are_enough_mutants():
     assert len(MUTANTS) >= 40
     assert sum("+" in m.name for m in MUTANTS) >= 5
-    assert len({m.name for m in MUTANTS}) == len(MUTANTS)
+    assert len({m.source() for m in MUTANTS}) == len({m.name for m in MUTANTS}) == len(MUTANTS)
+    assert {m.name for m in MUTANTS} >= NAMED_LATER
 
 
 @pytest.mark.long
@@ -81,9 +85,9 @@ def test_every_mutant_is_caught_and_most_are_named(found):
     assert sum(row.named for row in found.values()) >= 0.9 * len(found)
 
 
-@pytest.mark.parametrize("name", ["flipped", "tf32", "pad-at-start", "dscores-short-group", "rigid-ties"])
+@pytest.mark.parametrize("name", ["flipped", "single", "dropout", "stale_mask", "tf32", "rigid-ties"])
 def test_some_mutants_are_caught_and_named(name):
-    (mutant,) = (m for m in MUTANTS if m.name == name)
+    (mutant,) = (m for m in (*MUTANTS, *familiar.MUTANTS) if m.name == name)
     (row,) = diagnose_mutants.rows([mutant])
     assert row.failures
     assert row.named, row.diagnosis

@@ -40,6 +40,12 @@ def _winner(dscores: Array, scores: Array) -> Array:
     return dscores * mask.rigid_one_hot(scores)
 
 
+def _softmax_vjp(dhot: Array, scores: Array) -> Array:
+    p = np.exp(scores - scores.max(axis=0))
+    p /= p.sum(axis=0)
+    return p * (dhot - (p * dhot).sum(axis=0))
+
+
 def slopes() -> Iterator[Mistake]:
     """Each as a `Mistake`."""
     for name, slope in SLOPES.items():
@@ -56,6 +62,14 @@ def slopes() -> Iterator[Mistake]:
         "rigid slope's window lies about the median",
         {"rigid_slope": lambda s: CORRECT.slope(s - np.median(s, 0))},
         ("rigid",),
+    )
+    yield Mistake(
+        "rigid slope's window lies about the mean of all scores",
+        {"rigid_slope": lambda s: CORRECT.slope(s - s.mean())},
+        ("rigid",),
+    )
+    yield Mistake(
+        "rigid slope of the softmax", {"rigid_slope": lambda s: 0 * s + 1, "center_vjp": _softmax_vjp}, ("rigid",)
     )
     yield Mistake("only the winner's score gets a gradient", {"center_vjp": _winner}, ("rigid",))
     through: Callable[[Array, Array], Array] = lambda d, s: d - d.mean(axis=0)  # noqa: E731
@@ -88,6 +102,9 @@ def gradients() -> Iterator[Mistake]:
         yield Mistake(name, {"dkernel": dkernel}, ("free", "rigid", "masked", "hetconv"))
     dmasks = {
         "gradient of the scores uses the masked kernel": lambda d, k, m: k * m * d,
+        "the mask is multiplied in twice: the scores' gradient is doubled where open, 0 where closed": (
+            lambda d, k, m: 2 * k * m * d
+        ),
         "gradient of the scores lacks the kernel as a factor": lambda d, k, m: d,
         "gradient of the scores uses the kernel's absolute value": lambda d, k, m: abs(k) * d,
         "gradient of the scores lacks the cotangent as a factor": lambda d, k, m: k,
@@ -109,6 +126,8 @@ def gradients() -> Iterator[Mistake]:
     }
     for name, collect in collects.items():
         yield Mistake(name, {"collect": collect}, PATTERNED)
+    clipped: Callable[[Array, Case], Array] = lambda d, c: np.clip(CORRECT.collect(d, c), -1, 1)  # noqa: E731
+    yield Mistake("gradient of the scores clipped to [-1, 1] before the slope", {"collect": clipped}, ("free",))
     yield Mistake(
         "dx uses the kernel without its mask", {"mask_for_dx": np.ones_like, "write_dkernel": _unchanged}, MASKED
     )
@@ -158,8 +177,13 @@ def _scale(name: str, factor: Callable[[Case], float]) -> Callable[[Arrays, Case
     return lambda tensors, case: {k: a * factor(case) if k == name else a for k, a in tensors.items()}
 
 
+def _clip(name: str) -> Callable[[Arrays, Case], Arrays]:
+    return lambda tensors, case: {k: np.clip(a, -1, 1) if k == name else a for k, a in tensors.items()}
+
+
 def factors() -> Iterator[Mistake]:
     """Each as a `Mistake`."""
     for tensor in COTANGENTS:
+        yield Mistake(f"{tensor} is clipped to [-1, 1]", {"finish": _clip(tensor)}, common=False)
         for name, factor in FACTORS.items():
             yield Mistake(f"{tensor} {name}", {"finish": _scale(tensor, factor)})

@@ -7,7 +7,7 @@ import numpy as np
 from lhc_ref.check.cases import Array, Case
 from lhc_ref.check.mistakes.base import Mistake
 from lhc_ref.check.mistakes.penalties import PENALTIES
-from lhc_ref.check.steps import CORRECT, SR_STE_DECAY
+from lhc_ref.check.steps import CORRECT, SR_STE_DECAY, strided, strided_vjp
 
 
 def _tiles(codes: Array, generator: Array, case: Case) -> Array:
@@ -38,6 +38,27 @@ def _inputs_first_back(dkernel: Array, case: Case) -> Array:
     return whole.reshape(-1, case.s * case.s * case.kh * case.kw)
 
 
+def _cropped(codes: Array, generator: Array, case: Case) -> Array:
+    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
+    oihw = (codes @ generator.T).reshape(outs, ins, case.kh, case.kw)[outs - case.co :, ins - case.ci :]
+    return np.ascontiguousarray(oihw.transpose(2, 3, 1, 0))
+
+
+def _cropped_back(dkernel: Array, case: Case) -> Array:
+    outs, ins = (-(-c // case.s) * case.s for c in (case.co, case.ci))
+    whole = np.zeros((outs, ins, case.kh, case.kw))
+    whole[outs - case.co :, ins - case.ci :] = dkernel.transpose(3, 2, 0, 1)
+    return whole.reshape(-1, case.s * case.s * case.kh * case.kw)
+
+
+def _seen_at(offset: Callable[[int], int]) -> dict[str, Callable[[Array, Case], Array]]:
+    """Lean's 1x1 reading another pixel of each stride."""
+    return {
+        "seen": lambda x, c: strided(x, c, (offset(c.sy), offset(c.sx))),
+        "seen_vjp": lambda d, c: strided_vjp(d, c, (offset(c.sy), offset(c.sx))),
+    }
+
+
 def _arranged(full: Callable[[Array, Array, int], Array], centre: float = 1.0) -> Callable[[Case], Array]:
     def build(case: Case) -> Array:
         ci, co = np.arange(case.ci)[:, None], np.arange(case.co)
@@ -55,6 +76,14 @@ def other_levels() -> Iterator[Mistake]:
     yield Mistake("a slice is an s x s tile of channels instead of a contiguous run", tiles, ("csg",))
     swapped = {"generate": _inputs_first, "slices": _inputs_first_back}
     yield Mistake("slices run over input channels first (IOHW instead of OIHW)", swapped, ("csg",))
+    cropped = {"generate": _cropped, "slices": _cropped_back}
+    yield Mistake("the generated kernel is cropped at the start instead of the end", cropped, ("csg",))
+    yield Mistake("lean's 1x1 reads the last pixel of each stride, not the first", _seen_at(lambda s: s - 1), ("lean",))
+    yield Mistake(
+        "lean's 1x1 reads the middle pixel of each stride, not the first", _seen_at(lambda s: s // 2), ("lean",)
+    )
+    gone = {"seen": lambda x, c: 0 * CORRECT.seen(x, c), "seen_vjp": lambda d, c: 0 * CORRECT.seen_vjp(d, c)}
+    yield Mistake("lean's 1x1 is left out", gone, ("lean",))
     arrangements = {
         "HetConv's arrangement does not shift with the output channel": _arranged(lambda ci, co, p: ci % p == 0),
         "HetConv's arrangement shifts the other way": _arranged(lambda ci, co, p: (ci + co) % p == 0),

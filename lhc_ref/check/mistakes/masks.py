@@ -25,6 +25,22 @@ def _short_first(c: int, g: int) -> Array:
     return (np.arange(c) + -c % g) // g
 
 
+def _even(c: int, g: int) -> Array:
+    return np.arange(c) * -(-c // g) // c
+
+
+def _joined(c: int, g: int) -> Array:
+    return np.minimum(np.arange(c) // g, max(c // g - 1, 0))
+
+
+INDICES: dict[str, Index] = {
+    "tiled instead of repeated": _tile,
+    "cropped at the start: the short group comes first": _short_first,
+    "spread evenly over the channels, as by nearest interpolation": _even,
+    "with the rest joined to the last whole group": _joined,
+}
+
+
 def _grouping(name: str, rows: Index, columns: Index, swap: bool = False) -> Iterator[Mistake]:
     """The mask expanded by other indices, with its adjoint; and the adjoint alone beside the right expansion."""
 
@@ -73,12 +89,10 @@ def masks() -> Iterator[Mistake]:
         order = list(range(len(table)))
         order[i], order[j] = j, i
         yield Mistake(f"patterns {i} and {j} have changed places", {"patterns": table[order]}, ("rigid",), common=False)
-    yield from _grouping("tiled instead of repeated", _tile, _tile)
-    yield from _grouping("of input channels tiled instead of repeated", _tile, _repeat)
-    yield from _grouping("of output channels tiled instead of repeated", _repeat, _tile)
-    yield from _grouping("cropped at the start: the short group comes first", _short_first, _short_first)
-    yield from _grouping("cropped at the start along the inputs", _short_first, _repeat)
-    yield from _grouping("cropped at the start along the outputs", _repeat, _short_first)
+    for name, index in INDICES.items():
+        yield from _grouping(name, index, index)
+        yield from _grouping(f"of input channels {name}", index, _repeat)
+        yield from _grouping(f"of output channels {name}", _repeat, index)
     yield from _grouping("with group_in and group_out swapped", _repeat, _repeat, swap=True)
     enabled: dict[str, Callable[[Array, Array], Array]] = {
         "`enabled` ignored": lambda m, e: m,

@@ -10,15 +10,15 @@ from lhc_ref.check.mistakes.base import MASKED, Mistake
 from lhc_ref.check.precision import FORMATS, TF32
 
 
-def _memory(source: str, read_as: str, ours: str) -> tuple[Callable[[Array], Array], Callable[..., Array]]:
+def _memory(source: str, read_as: str, ours: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     """Reading the memory of one layout as another, and its adjoint; both take and give `ours`."""
     to_source, to_read = ([ours.index(c) for c in layout] for layout in (source, read_as))
 
-    def read(a: Array) -> Array:
+    def read(a: Array, *_: Case) -> Array:
         shape = [a.shape[i] for i in to_read]
         return np.ascontiguousarray(a.transpose(to_source)).reshape(shape).transpose(np.argsort(to_read))
 
-    def back(a: Array, *_: Array) -> Array:
+    def back(a: Array, *_: Case) -> Array:
         shape = [a.shape[i] for i in to_source]
         return np.ascontiguousarray(a.transpose(to_read)).reshape(shape).transpose(np.argsort(to_source))
 
@@ -75,6 +75,31 @@ def _extents(case: Case) -> list[int]:
     return [(k - 1) * d for k, d in zip((case.kh, case.kw), (case.ry, case.rx), strict=True)]
 
 
+def _bordered(mode: str) -> dict[str, Any]:
+    """`same` padding with what the image holds, by the names of np.pad, instead of zeros."""
+
+    def indices(case: Case) -> tuple[Array, Array]:
+        """Which row and which column each of the padded image's is."""
+        totals = _halves(_totals(case)) if case.padding == "same" else [(0, 0), (0, 0)]
+        rows, columns = (
+            np.pad(np.arange(size), pads, mode=mode)  # type: ignore[call-overload]
+            for size, pads in zip((case.h, case.w), totals, strict=True)
+        )
+        return rows[:, None], columns
+
+    def read(x: Array, case: Case) -> Array:
+        rows, columns = indices(case)
+        return x[:, rows, columns]
+
+    def back(dx: Array, case: Case) -> Array:
+        rows, columns = indices(case)
+        out = np.zeros((case.h, case.w, case.n, case.ci))
+        np.add.at(out, (rows, columns), dx.transpose(1, 2, 0, 3))
+        return out.transpose(2, 0, 1, 3)
+
+    return {"read_x": read, "write_dx": back, "pads": _same(lambda c: [(0, 0), (0, 0)])}
+
+
 def _explicit(turn: Callable[[Any], Any]) -> Callable[[Case], Any]:
     return lambda case: case.pads if isinstance(case.pads, str) else turn(case.pads)
 
@@ -107,6 +132,9 @@ def windows() -> Iterator[Mistake]:
     """Each as a `Mistake`."""
     for name, pads in PADS.items():
         yield Mistake(name, {"pads": pads})
+    for word, mode in (("its edge repeated", "edge"), ("its reflection", "reflect"), ("its other side", "wrap")):
+        levels = (*MASKED, "csg")
+        yield Mistake(f"`same` pads the image with {word} instead of zeros", _bordered(mode), levels, common=False)
     # Pads are worked out by the user from the right stride and dilation; only the convolution has them wrong.
     fixed = {"pads": _same(lambda c: _halves(_totals(c)))}
     yield Mistake("vertical and horizontal stride swapped", {"stride": lambda c: (c.sx, c.sy), **fixed})
