@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref.check.precision import FORMATS
-from lhc_ref.conv import output_size
+from lhc_ref.conv import output_size, resolve_padding
 from lhc_ref.errors import InputError
 
 Array = np.ndarray
@@ -112,6 +112,9 @@ class Case:
         if self.level == "regularizer":
             return {**told, "pixels": self.pixels, "target_density": self.target}
         told |= {"c_in": self.ci, "c_out": self.co, "kernel_size": (self.kh, self.kw), **self.window}
+        told["pads"] = resolve_padding(
+            self.pads, (self.h, self.w), (self.kh, self.kw), (self.sy, self.sx), (self.ry, self.rx)
+        )
         own: dict[str, dict[str, Any]] = {
             "free": {"group_in": self.gi, "group_out": self.go, "kind": "free"},
             "rigid": {"group_in": self.gi, "group_out": self.go, "kind": "rigid"},

@@ -92,10 +92,12 @@ def serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
 
 
 def main() -> None:
-    """Keep the pipe to ourselves: file descriptor 1, which the target prints to, becomes stderr."""
-    outbox = os.fdopen(os.dup(1), "wb")
+    """Keep the pipes to ourselves: the target reads nothing from descriptor 0 and prints to 1 as to stderr."""
+    inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, outbox)
+    serve(inbox, outbox)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from lhc_ref.check import export, report, runner
+from lhc_ref.check import export, failures, report, runner
 from lhc_ref.check.adapters import ADAPTERS, Declaration
 from lhc_ref.check.cases import LEVELS
 from lhc_ref.check.precision import ALGORITHMS, FORMATS
@@ -32,6 +32,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add("--also", type=_pair, action="append", default=[], metavar="LEVEL=TARGET", help="another target, for one level")
     add("--layout", choices=ACTIVATION_LAYOUTS, help="of activations (NHWC; for torch NCHW)")
     add("--kernel-layout", choices=KERNEL_LAYOUTS, help="of kernels, masks and scores (HWIO; for torch OIHW)")
+    add("--square", action="store_true", help="it takes one number as kernel_size, stride, dilation and padding")
     add("--names", type=_pairs, default={}, metavar="OURS=YOURS,..", help="what the layer calls kernel, scores, ...")
     add("--dtypes", type=_names, default=("float32", "float64"), metavar="A,B", help=f"of {', '.join(FORMATS)}")
     add(
@@ -89,7 +90,7 @@ def declaration_of(args: argparse.Namespace) -> Declaration:
     """Layouts and names; torch's own layouts unless others are declared."""
     torch = args.framework == "torch"
     layout, kernels = args.layout or ("NCHW" if torch else "NHWC"), args.kernel_layout or ("OIHW" if torch else "HWIO")
-    return Declaration(layout, kernels, args.names)
+    return Declaration(layout, kernels, args.names, args.square)
 
 
 def act(args: argparse.Namespace) -> int:
@@ -103,8 +104,8 @@ def act(args: argparse.Namespace) -> int:
     lines = report.read_expected(args.xfail, plan.targets) if args.xfail else {}
     with Target(args.framework, declaration_of(args), args.timeout, (os.getcwd(),)) as target:
         results = runner.run(plan, target)
-        runner.explain(results, target)
-        runner.shrink(results, target)
+        failures.explain(results, target)
+        failures.shrink(results, target)
     stale = report.expect(results, lines)
     if args.junit:
         atomic_write_bytes(args.junit, report.junit(results))

@@ -20,9 +20,9 @@ The plainest target is a function of NumPy arrays:
 and always `dy`, the cotangent of the output (a scalar for the regularizer). `bias` is missing in some cases.
 
 `geometry` : dict. "level", "dtype" (storage, by name), "c_in", "c_out", "kernel_size" (kh, kw), "stride" (vertical,
-horizontal), "dilation", "padding" "same" | "valid" | ((top, bottom), (left, right)); for free and rigid "kind",
-"group_in", "group_out"; for hetconv "p"; for csg "slice_out", "slice_in", "code_length"; for lean "groups"; for nm
-"keep", "of"; for the regularizer "pixels", "target_density" alone.
+horizontal), "dilation", "padding" "same" | "valid" | ((top, bottom), (left, right)) and, always in numbers, "pads"; for
+free and rigid "kind", "group_in", "group_out"; for hetconv "p"; for csg "slice_out", "slice_in", "code_length"; for
+lean "groups"; for nm "keep", "of"; for the regularizer "pixels", "target_density" alone.
 
 Returned : dict of arrays in the same layouts: "y", and the cotangent "d" + name of every float array given ("dx",
 "dkernel", ...; "dmask0", "dmask1", ... for the regularizer); "mask" where the level makes one; "kernel" for csg. A name

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from lhc_ref.check import cli, report, runner
+from lhc_ref.check import cli, failures, report, runner
 from lhc_ref.check.cases import Case
 from lhc_ref.check.compare import Finding
 from lhc_ref.check.process import Target
@@ -71,7 +71,7 @@ class CaseItem(pytest.Item):
         suite: Any = self.parent
         findings, outcome = runner.check_case(suite.plan, suite.target, self.case)
         results = runner.Results(suite.plan, findings, {self.case.id: outcome})
-        runner.explain(results, pairs=0)
+        failures.explain(results, pairs=0)
         findings, failed = results.findings, results.of("failed")
         if any((self.case.level, f.area) in self.expected for f in findings):
             unexpected = [f for f in failed if (self.case.level, f.area) not in self.expected]

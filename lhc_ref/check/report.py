@@ -17,6 +17,9 @@ AREAS = (
 )  # fmt: skip
 
 
+NOTES = 3  # reasons for "not run" in one row
+
+
 def headline(findings: Iterable[Finding]) -> str:
     """ "12 passed, 1 failed, 2 not run"."""
     counts = dict.fromkeys(("passed", "failed", "expected failure", "not run"), 0)
@@ -46,10 +49,10 @@ def table(results: Results) -> str:
 
 
 def _alike(failed: list[Finding]) -> list[list[Finding]]:
-    """Failures that one text can tell: of one level and diagnosis, or undiagnosed of one area and tensor."""
+    """Failures that one text can tell: of one level and diagnosis, or undiagnosed of one tensor or calls."""
     groups: dict[tuple, list[Finding]] = {}
     for f in failed:
-        key = (f.case.level, f.diagnosis) if f.diagnosis else (f.case.level, f.area, f.tensor)
+        key = (f.case.level, f.diagnosis or (f.tensor, f.why if f.tensor == "call" else ""))
         groups.setdefault(key, []).append(f)
     return [sorted(group, key=lambda f: not f.smallest) for group in groups.values()]
 
@@ -61,7 +64,9 @@ def _row(area: str, findings: list[Finding]) -> str:
         notes |= dict.fromkeys(f.why for f in findings if f.status == "passed")
     if count["expected failure"]:
         notes[f"{count['expected failure']} expected to fail"] = None
-    text = f"  {area:14}{count['passed']:>8}{count['failed']:>8}{count['not run']:>9}   {'; '.join(notes)}"
+    told, more = list(notes)[:NOTES], len(notes) - NOTES
+    told += [f"and {more} other reasons (--json)"] if more > 0 else []
+    text = f"  {area:14}{count['passed']:>8}{count['failed']:>8}{count['not run']:>9}   {'; '.join(told)}"
     return text.rstrip()
 
 

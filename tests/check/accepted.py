@@ -3,7 +3,7 @@
 An empty tuple: no known mistake says it.
 """
 
-from lhc_ref.check import runner
+from lhc_ref.check import failures
 
 _ROUNDED = "arithmetic in disguise: operands of the convolutions are rounded"
 _ALONE = "alone: arithmetic in it, somewhere on the way"
@@ -67,9 +67,9 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "bfloat16": (f"bfloat16 {_ROUNDED}", f"right to the precision of bfloat16 {_ALONE}"),
     "single": (f"right to the precision of float32 {_ALONE}",),
     "tiny_mask": ("the mask holds other values than 0 and 1, such as 0.001",),
-    "dropout": (runner.UNSTEADY["determinism"],),
-    "batch_centered": (runner.UNSTEADY["batch"],),
-    "stale_mask": (runner.STALE,),
+    "dropout": (failures.UNSTEADY["determinism"],),
+    "batch_centered": (failures.UNSTEADY["batch"],),
+    "stale_mask": (failures.STALE,),
 }
 FAMILIAR: dict[str, tuple[str, ...]] = {
     "transposed-taps": ("kernel's rows and columns swapped",),

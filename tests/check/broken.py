@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 
+from lhc_ref.check.protocol import UnsupportedError
 from tests.check import numpy_layer
 
 
@@ -33,6 +34,21 @@ def prints(arrays, geometry):
     print("this is no answer", flush=True)
     os.write(1, b"nor is this")
     return numpy_layer.layer(arrays, geometry)
+
+
+def reads(arrays, geometry):
+    try:
+        input("go on?")
+    except EOFError:
+        return numpy_layer.layer(arrays, geometry)
+
+
+def refuses(arrays, geometry):
+    raise UnsupportedError("only on Sundays")
+
+
+class Layer:
+    pass
 
 
 def nothing(arrays, geometry):

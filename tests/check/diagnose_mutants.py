@@ -1,7 +1,7 @@
 """The table of true causes against diagnoses: python -m tests.check.diagnose_mutants [--write] [NAME ...]; needs torch.
 
-Every mutant of `mutants` goes through the default suite, then those of `familiar`, which are only counted; `--write`
-puts table and counts into docs/check.md between its marks. With names, only those.
+Every mutant of `mutants` goes through the default suite; `--write` puts the table into docs/check.md between its marks.
+With names, only those, also of `familiar`.
 """
 
 import sys
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lhc_ref.check import runner
+from lhc_ref.check import failures, runner
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.process import Target
 from tests.check import familiar
@@ -49,7 +49,7 @@ def rows(mutants: Sequence[Mutant] = MUTANTS) -> Iterator[Row]:
 
 def _row(mutant: Mutant, targets: dict[str, str], target: Target) -> Row:
     results = runner.run(runner.Plan(targets), target)
-    runner.explain(results, target)
+    failures.explain(results, target)
     failed = results.of("failed")
     diagnosis = tuple(dict.fromkeys(text for f in failed for text in f.diagnosis))
     said = [part for text in diagnosis for part in (text, *text.split(", and "))]
@@ -81,10 +81,9 @@ def main() -> None:
     if names:
         print(table(list(rows([m for m in (*MUTANTS, *familiar.MUTANTS) if m.name in names]))))
         return
-    found, others = list(rows()), list(rows(familiar.MUTANTS))
+    found = list(rows())
     first = sum(row.named and row.mutant.name not in NAMED_LATER for row in found)
-    text = f'{table(found)}\n\n{counts(found)}\nNot counting those marked "later": {first}.\n\n'
-    text += f"The familiar ones: {counts(others)}"
+    text = f'{table(found)}\n\n{counts(found)}\nNot counting those marked "later": {first}.'
     if "--write" in sys.argv[1:]:
         before, _, rest = DOCS.read_text(encoding="utf-8").partition(BEGIN)
         DOCS.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}", encoding="utf-8")

@@ -51,6 +51,14 @@ def test_a_crash_is_a_finding_and_the_other_areas_are_judged(capsys):
     assert rows["forward"][1] == "0"
 
 
+def test_a_level_is_given_up_after_three_dead_calls(capsys):
+    assert check("tests.check.broken:crashes", "--dtypes", "float32") == 1
+    text = capsys.readouterr().out
+    assert ", 3 failed" in text
+    assert "not called: the first 3 calls crashed or timed out" in text
+    assert text.count("FAILED") == 1
+
+
 def test_calls_that_differ_from_each_other(capsys):
     assert check("tests.check.broken:random", "--json", "-") == 1
     report = json.loads(capsys.readouterr().out)
@@ -95,6 +103,9 @@ def test_lines_that_name_nothing(tmp_path, line):
     [
         (["no_such_module:Layer"], ConfigError, "expected an importable target"),
         (["tests.check.broken:nobody"], ConfigError, "expected an importable target"),
+        (["tests/check/broken.py:nan"], ConfigError, "target: expected PACKAGE.MODULE:OBJECT, got 'tests/check"),
+        (["tests.check.broken"], ConfigError, "Of the file layers.py: layers:NAME"),
+        (["tests.check.broken:refuses"], ConfigError, "expected cases that it can be asked for, got none: only on Sun"),
         ([], ConfigError, "check: expected a target"),
         ([GOOD, "--levels", "freed"], ConfigError, "level: expected one of free, rigid"),
         ([GOOD, "--dtypes", "int8"], InputError, "dtype: expected one of"),

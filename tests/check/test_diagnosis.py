@@ -7,11 +7,12 @@ import pytest
 
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.compare import judge, wrong
+from lhc_ref.check.failures import STALE, UNSTEADY, explain
 from lhc_ref.check.mistakes import ALL, mistakes
 from lhc_ref.check.precision import FORMATS, Precision
 from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.reference import solve
-from lhc_ref.check.runner import STALE, UNSTEADY, Plan, Results, explain, run
+from lhc_ref.check.runner import Plan, Results, run
 from lhc_ref.check.steps import CORRECT
 from lhc_ref.check.suite import suite
 from lhc_ref.errors import LhcError

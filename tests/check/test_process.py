@@ -28,6 +28,8 @@ def target():
         ("hangs", "timed out", "no answer within 1 s"),
         ("nothing", "raised", 'expected a dict with at least "y"'),
         ("prints", "ok", ""),
+        ("reads", "ok", ""),
+        ("Layer", "raised", "expected a function, got a class; for a layer of torch"),
         ("missing_name", "raised", "missing_name"),
         ("not_callable", "raised", "expected a class or function, got int"),
     ],

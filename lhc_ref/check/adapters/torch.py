@@ -1,6 +1,7 @@
 """Targets of PyTorch: nn.Module classes, autograd.Function classes, and functions of tensors."""
 
 import inspect
+import operator
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ class TorchAdapter(Adapter):
     def __init__(self, target: Any, declaration: Declaration) -> None:
         super().__init__(target, declaration)
         self.torch = extras.framework("torch")
+        if isinstance(target, self.torch.nn.Module):
+            raise TypeError(f"expected a class, got one of its objects; name the class {type(target).__name__}")
 
     def call(self, arrays: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         torch = self.torch
@@ -35,6 +38,8 @@ class TorchAdapter(Adapter):
             answer = self._module(tensors, geometry, leaves)
         else:
             answer = self._function(tensors, geometry)
+        if not isinstance(answer["y"], torch.Tensor):
+            raise TypeError(f"expected a tensor as output, got {type(answer['y']).__name__}")
         return {**answer, **self._gradients(answer["y"], tensors["dy"], leaves)}
 
     def dtype_of(self, value: Any) -> str:
@@ -53,12 +58,18 @@ class TorchAdapter(Adapter):
 
     def _module(self, tensors: dict[str, Any], geometry: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
         torch = self.torch
-        module = self.target(**self.arguments(self.target, constructor_settings(geometry, tensors)))
+        settings = self.arguments(self.target, constructor_settings(geometry, tensors))
+        try:
+            module = self.target(**settings)
+        except TypeError as error:
+            if any(isinstance(v, tuple) for v in settings.values()):
+                error.add_note("(Does it take one number as kernel_size, stride, ...? Then declare it: --square.)")
+            raise
         module = module.to(getattr(torch, geometry["dtype"]))
         for name, value in tensors.items():
             if name in ("x", "dy"):
                 continue
-            own = self.attribute(module, name)
+            own = self._place(module, name)
             if own is None:
                 if name == "enabled" and bool(value.all()):
                     continue
@@ -71,9 +82,23 @@ class TorchAdapter(Adapter):
         for extra in ("mask", "kernel") if geometry["level"] == "csg" else ("mask",):
             own = self.attribute(module, extra)
             if extra not in answer and own is not None and extra not in tensors:
-                value = getattr(module, own)
+                value = operator.attrgetter(own)(module)
                 answer[extra] = value() if callable(value) else value
         return answer
+
+    def _place(self, module: Any, name: str) -> str | None:
+        """Where the module has our `name`: its own attribute, else the one parameter or buffer of a submodule."""
+        own = self.attribute(module, name)
+        if own is not None or name in self.declaration.names:
+            return own
+        inner = [path for path, _ in (*module.named_parameters(), *module.named_buffers())]
+        for spelling in self.spellings(name):
+            found = [path for path in inner if path.endswith(f".{spelling}")]
+            if len(found) > 1:
+                raise UnsupportedError(f"the module has {' and '.join(found)}; declare one with --names {name}=...")
+            if found:
+                return found[0]
+        return None
 
     def _function(self, tensors: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         offered = {**{k: v for k, v in tensors.items() if k != "dy"}, **geometry}
@@ -102,6 +127,8 @@ def _in_order(forward: Any, given: dict[str, Any]) -> list[Any]:
 
 def _put(torch: Any, module: Any, name: str, value: Any) -> Any:
     """Set a parameter or buffer; the tensor that the module then uses."""
+    path, _, name = name.rpartition(".")
+    module = module.get_submodule(path)
     old = getattr(module, name)
     if isinstance(old, torch.nn.Parameter):
         if tuple(old.shape) != tuple(value.shape):

@@ -23,17 +23,25 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
         f"wrong slope outside the window: {v:g} instead of 0.1": _window(_open, outside=v)
         for v in (0, 1, 0.01, 0.2, 0.5)
     },
-    "slope window on the wrong side of equality (<= 1 instead of < 1)": _window(lambda s: abs(s) <= 1),
-    "slope window without its lower edge (score < 1 without the absolute value)": _window(lambda s: s < 1),
-    "slope window without its upper edge": _window(lambda s: s > -1),
-    "slope window of half the width": _window(lambda s: abs(s) < 0.5),
-    "slope window of twice the width": _window(lambda s: abs(s) < 2),
     "slope window inverted": _window(_open, 0.1, 1.0),
     "slope only where the step is on": lambda s: (s > 0) * 1.0,
     "slope of the sigmoid": lambda s: 1 / (2 + np.exp(s) + np.exp(-s)),
     "slope of tanh": lambda s: 1 - np.tanh(s) ** 2,
     "slope 0: nothing passes the step": lambda s: 0.0 * s,
 }  # fmt: skip
+
+
+WINDOWS: dict[str, Callable[[Array], Array]] = {
+    "slope window on the wrong side of equality (<= 1 instead of < 1)": lambda s: abs(s) <= 1,
+    "slope window without its lower edge (score < 1 without the absolute value)": lambda s: s < 1,
+    "slope window without its upper edge": lambda s: s > -1,
+    "slope window of half the width": lambda s: abs(s) < 0.5,
+    "slope window of twice the width": lambda s: abs(s) < 2,
+}
+for _name, _inside in WINDOWS.items():
+    SLOPES[_name] = _window(_inside)
+    for _outside in (0, 0.01):
+        SLOPES[f"{_name}, and {_outside:g} instead of 0.1 outside"] = _window(_inside, outside=_outside)
 
 
 def _winner(dscores: Array, scores: Array) -> Array:
