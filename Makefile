@@ -12,7 +12,7 @@ RUN = $(VENV)/bin/python
 WARMUP = $(RUN) -m runtime.cli warmup
 PYTEST = $(RUN) -m pytest -n auto --maxprocesses 4 $(ARGS)
 
-.PHONY: help docs demo demo-seeds cifar test test-long test-frameworks avx2 nojit cudasim lint types bench-smoke clean FORCE
+.PHONY: help docs demo demo-seeds cifar test test-long test-frameworks avx2 nojit cudasim ptx lint types bench-smoke clean FORCE
 .NOTPARALLEL:
 
 help:
@@ -25,6 +25,7 @@ help:
 	@echo "make avx2         the kernels' tests again, compiled for a machine with AVX2"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
 	@echo "make cudasim      the GPU kernels' tests, in numba's simulator (2 minutes)"
+	@echo "make ptx          the GPU kernels compiled for three architectures (needs no GPU; installs compilers)"
 	@echo "make lint         ruff: style and format"
 	@echo "make types        mypy"
 	@echo "make bench-smoke  the benchmarks at toy size"
@@ -66,6 +67,9 @@ nojit: $(VENV)/.with-test
 # The simulator is chosen when numba is imported: a process of its own.
 cudasim: $(VENV)/.with-test
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) tests/cuda
+
+ptx: $(VENV)/.with-test,cuda
+	$(PYTEST) tests/cuda/test_ptx.py -m "long or not long"
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check . $(ARGS)

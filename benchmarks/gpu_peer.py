@@ -1,0 +1,163 @@
+"""What stands beside our kernels on a GPU: cuDNN through PyTorch, and kernels that find the device's ceilings."""
+
+import importlib
+from typing import Any
+
+import numpy as np
+from numba import cuda, float32
+from numba.core import config
+
+from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, resolve_padding
+
+CHAINS = 16  # of multiply-adds that do not wait for each other in one thread
+
+
+def ceiling_kernels() -> tuple[Any, Any]:
+    """A copy, and multiply-adds in registers."""
+
+    @cuda.jit
+    def copy(x, y):
+        i = cuda.grid(1)
+        if i < x.size:
+            y[i] = x[i]
+
+    @cuda.jit
+    def products(x, turns):
+        sums = cuda.local.array(CHAINS, float32)
+        factor = x[0]
+        for i in range(CHAINS):
+            sums[i] = x[i]
+        for _ in range(turns):
+            for i in range(CHAINS):
+                sums[i] = sums[i] * factor + factor
+        total = float32(0)
+        for i in range(CHAINS):
+            total += sums[i]
+        if total == float32(1.5):  # never: x is whole; keeps the sums from being left out
+            x[0] = total
+
+    return copy, products
+
+
+def facts() -> dict[str, Any]:
+    """The GPU and who drives it."""
+    if config.ENABLE_CUDASIM:
+        return {"gpu": "numba's simulator"}
+    device = cuda.current_context().device
+    free, total = cuda.current_context().get_memory_info()
+    torch = _torch()
+    return {
+        "gpu": device.name.decode() if isinstance(device.name, bytes) else device.name,
+        "compute_capability": list(device.compute_capability),
+        "memory_bytes": [free, total],
+        "numba_cuda": cuda.__file__,
+        "torch": None if torch is None else torch.__version__,
+        "cudnn": None if torch is None else torch.backends.cudnn.version(),
+    }
+
+
+def _torch() -> Any:
+    """PyTorch, if it is installed and has a GPU."""
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        return None
+    return torch if torch.cuda.is_available() else None
+
+
+def engines(spec: ModelSpec) -> "dict[str, Peer]":
+    """cuDNN in three precisions; none without PyTorch."""
+    torch = _torch()
+    if torch is None:
+        print("cuDNN: not measured, PyTorch with a GPU is not installed", flush=True)
+        return {}
+    return {
+        "cudnn-float32": Peer(torch, spec, torch.float32, tf32=False),
+        "cudnn-tf32": Peer(torch, spec, torch.float32, tf32=True),
+        "cudnn-bfloat16": Peer(torch, spec, torch.bfloat16, tf32=False),
+    }
+
+
+class Peer:
+    """A net in PyTorch, channels last, cuDNN searching for its fastest algorithms; zeros for what is missing."""
+
+    def __init__(self, torch: Any, spec: ModelSpec, dtype: Any, tf32: bool) -> None:
+        self.torch, self.spec, self.dtype, self.tf32 = torch, spec, dtype, tf32
+        self.tensors = {
+            (node.name, role): self._sent(node, role, tensor.dense() if isinstance(tensor, MaskedKernel) else tensor)
+            for node in spec.nodes
+            for role, tensor in node.tensors.items()
+        }
+
+    def _sent(self, node: Node, role: str, values: np.ndarray) -> Any:
+        tensor = self.torch.from_numpy(np.ascontiguousarray(values)).cuda().to(self.dtype)
+        if role == "kernel" and values.ndim == 4:
+            return tensor.permute(3, 2, 0, 1).contiguous(memory_format=self.torch.channels_last)
+        return tensor
+
+    def _input(self, x: np.ndarray) -> Any:
+        sent = self.torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).cuda().to(self.dtype)
+        return sent.contiguous(memory_format=self.torch.channels_last)
+
+    def _settings(self) -> None:
+        backends = self.torch.backends
+        backends.cudnn.benchmark = True
+        backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = self.tf32
+
+    def _call(self, x: Any) -> Any:
+        values = {self.spec.inputs[0].name: x}
+        with self.torch.inference_mode():
+            for node in self.spec.nodes:
+                values[node.output] = self._node(node, [values[name] for name in node.inputs])
+        return values[self.spec.outputs[0]]
+
+    def _node(self, node: Node, xs: list) -> Any:
+        functional, attrs, x = self.torch.nn.functional, node.attrs, xs[0]
+        kernel, bias = (self.tensors.get((node.name, role)) for role in ("kernel", "bias"))
+        match node.op:
+            case "conv2d":
+                pads = self._pads(node, x, kernel.shape[2:])
+                options = {"stride": attrs["stride"], "dilation": attrs["dilation"], "groups": attrs["groups"]}
+                if pads[0][0] == pads[0][1] and pads[1][0] == pads[1][1]:
+                    return functional.conv2d(x, kernel, bias, padding=(pads[0][0], pads[1][0]), **options)
+                return functional.conv2d(functional.pad(x, (*pads[1], *pads[0])), kernel, bias, **options)
+            case "dense":
+                return functional.linear(x, kernel.T, bias)
+            case "relu":
+                return functional.relu(x, inplace=False)
+            case "add":
+                return xs[0] + xs[1]
+            case "max_pool":
+                pads = self._pads(node, x, attrs["size"])
+                padded = functional.pad(x, (*pads[1], *pads[0]), value=float("-inf"))
+                return functional.max_pool2d(padded, attrs["size"], attrs["stride"])
+            case "global_average_pool":
+                return x.mean((2, 3))
+            case "flatten":
+                return x.permute(0, 2, 3, 1).reshape(len(x), -1)
+        raise ValueError(f"{node.op}: expected an operator of the measured nets. Add it to benchmarks/gpu_peer.py.")
+
+    @staticmethod
+    def _pads(node: Node, x: Any, size: tuple) -> Any:
+        dilation = node.attrs.get("dilation", (1, 1))
+        return resolve_padding(node.attrs["padding"], tuple(x.shape[2:]), tuple(size), node.attrs["stride"], dilation)
+
+    def run(self, x: np.ndarray) -> np.ndarray:
+        """f32 outputs, NHWC."""
+        self._settings()
+        y = self._call(self._input(x)).float().cpu().numpy()
+        return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
+
+    def times(self, x: np.ndarray, rounds: int) -> list[float]:
+        """Seconds of so many calls by device events, after three that are not timed."""
+        self._settings()
+        sent, times = self._input(x), []
+        for number in range(rounds + 3):
+            before, after = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
+            before.record()
+            self._call(sent)
+            after.record()
+            after.synchronize()
+            if number > 2:
+                times.append(1e-3 * before.elapsed_time(after))
+        return times
