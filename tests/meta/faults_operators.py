@@ -120,7 +120,7 @@ OPERATORS = (
     ),
     Mutant(
         "frozen-layer-still-uses-enabled", "lhc_ref/layers.py",
-        "enabled if self.formable else np.ones_like(enabled)", "enabled", LHC,
+        "enabled if self.formable else namespace(enabled).ones_like(enabled)", "enabled", LHC,
     ),
     Mutant(
         "frozen-layer-still-learns-scores", "lhc_ref/layers.py",

@@ -135,7 +135,7 @@ RUNTIME = (
     # --- Kernels -----------------------------------------------------------------------------------------------------
     Mutant(
         "kernel-residual-forgotten", "runtime/kernels/conv.py",
-        "residual_at >= 0", "residual_at >= 2**40", KERNELS, within="conv_tile",
+        'step["residual_at"] >= 0', 'step["residual_at"] >= 2**40', KERNELS, within="conv_tile",
     ),
     Mutant(
         "kernel-first-row-of-taps-executed-in-the-padding", "runtime/kernels/conv.py",
