@@ -1,11 +1,10 @@
 """Runs plans on arrays: working memory, the places of a batch in it, and how workers share the work."""
 
-import threading
 from collections.abc import Mapping
 
 import numpy as np
 
-from runtime import threads
+from runtime import pool
 from runtime.buffers import aligned_zeros
 from runtime.kernels import engine
 from runtime.kernels.indirect import task_address
@@ -20,30 +19,34 @@ STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its w
 
 
 class Arenas:
-    """Working memory between runs: a run takes an arena that is large enough, or a new one, and gives it back."""
+    """Working memory between runs: a run takes an arena that is large enough, or a new one, and gives it back.
+
+    Without a lock, which a fork could find locked: each step is one operation on a dict.
+    """
 
     def __init__(self) -> None:
-        self._idle: list[np.ndarray] = []
-        self._lock = threading.Lock()
+        self._idle: dict[int, np.ndarray] = {}
+
+    def _by_size(self) -> list[np.ndarray]:
+        return sorted(self._idle.copy().values(), key=lambda arena: arena.size)
 
     def take(self, size: int) -> np.ndarray:
         """f32[>= size] that nobody else uses. New memory is zero; used memory holds what the last run left."""
-        with self._lock:
-            fitting = sorted((a for a in self._idle if a.size >= size), key=lambda a: a.size)
-            if fitting:
-                self._idle = [a for a in self._idle if a is not fitting[0]]
-                return fitting[0]
+        for arena in self._by_size():
+            if arena.size >= size and self._idle.pop(id(arena), None) is not None:
+                return arena
         return aligned_zeros(size, np.float32)
 
     def give(self, arena: np.ndarray) -> None:
         """Keep an arena for the next run; the largest few are kept."""
-        with self._lock:
-            self._idle = sorted([*self._idle, arena], key=lambda a: -a.size)[:MAX_IDLE_ARENAS]
+        self._idle[id(arena)] = arena
+        for surplus in self._by_size()[:-MAX_IDLE_ARENAS]:
+            self._idle.pop(id(surplus), None)
 
     @property
     def bytes(self) -> int:
         """Memory of the idle arenas."""
-        return sum(a.nbytes for a in self._idle)
+        return sum(arena.nbytes for arena in self._by_size())
 
 
 class Executor:
@@ -60,6 +63,7 @@ class Executor:
         outputs: Receivers,
         images: slice,
         workers: int,
+        pin: str | None = None,
         timed: bool = False,
     ) -> np.ndarray:
         """Run some images of a batch through a plan.
@@ -68,7 +72,7 @@ class Executor:
         ----------
         inputs : f32[batch, ...] by the name of a value
         images : which of the batch
-        workers : how many may share the work
+        workers, pin : how many may share the work, and whether they stay on cores of their own: see `pool.run`
 
         Returns
         -------
@@ -100,10 +104,10 @@ class Executor:
                 engine.new_counters(steps),
                 times,
             )
-            work, region = (
-                (engine.work_alone, engine.run_apart) if apart else (engine.work_together, engine.run_together)
-            )
-            threads.run(workers, lambda n: region(n, *shared), lambda: work(0, *shared))
+            if workers == 1:
+                engine.run_alone(apart, shared)
+            else:
+                pool.run(workers, apart, shared, pin)
             for border in plan.outputs:
                 array, view = outputs[border.name]
                 array[images] = view.outward(_staged(arena, steps, border, count))

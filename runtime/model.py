@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 
@@ -18,10 +19,22 @@ from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, LAYOUTS, WIDE, Layout
 from runtime.plan import Draft, Plan, build, draft
 from runtime.profile import Profile, require_clock, summarize
-from runtime.threads import resolve
+from runtime.threads import check_pin, resolve
 from runtime.views import View
 
 Views = tuple[Mapping[str, View], Mapping[str, View]]  # of inputs and of outputs, by the names that users know
+
+_models: WeakSet["Model"] = WeakSet()
+
+
+def _after_fork() -> None:
+    """In a child: a lock that another thread held stays locked."""
+    for model in _models:
+        model._plan_lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class Model:
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
         self._executor = Executor()
+        _models.add(self)
 
     def plan(self, layout: Layout) -> Plan:
         """The plan for a layout; made at first use."""
@@ -104,7 +118,7 @@ class Model:
         return [(IMAGES, whole), (CHANNELS, rest)]
 
     def run(
-        self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None
+        self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None, pin: str | None = None
     ) -> np.ndarray | dict[str, np.ndarray]:
         """Run a batch.
 
@@ -114,6 +128,8 @@ class Model:
             NHWC, or as ONNX has them in a model that was loaded from ONNX: see `load`
         threads : how many cores to use; None: all that are available
         out : f32[n, ...output shape] (or by name), written in place of a new array
+        pin : "core": each thread stays on a core of its own, the calling one until the run ends; Linux. For one run at
+            a time: others that are pinned would use the same cores
 
         Returns
         -------
@@ -122,13 +138,14 @@ class Model:
         Raises
         ------
         InputError
-            An array of another dtype or shape, a missing or unknown name, fewer than one thread.
+            An array of another dtype or shape, a missing or unknown name, fewer than one thread, another pin.
         """
         workers = resolve(threads)
+        check_pin(pin)
         inputs, batch = self._check_inputs(x)
         outputs = self._check_outputs(out, batch)
         for plan, part in self._parts(batch):
-            self._executor.run(plan, inputs, self._receivers(outputs), part, workers)
+            self._executor.run(plan, inputs, self._receivers(outputs), part, workers, pin)
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def _parts(self, batch: int) -> Iterator[tuple[Plan, slice]]:
@@ -142,12 +159,12 @@ class Model:
         """Each output array by the name of the value that goes there."""
         return {view.value: (view.examples(outputs[name]), view) for name, view in self._output_views.items()}
 
-    def profile(self, x: Arrays, *, threads: int | None = None, repeats: int = 20) -> Profile:
+    def profile(self, x: Arrays, *, threads: int | None = None, repeats: int = 20, pin: str | None = None) -> Profile:
         """Time each layer of a run: medians over `repeats` runs, after one that is not timed.
 
         Parameters
         ----------
-        x, threads : as for `run`
+        x, threads, pin : as for `run`
         repeats : timed runs, at least 1
 
         Returns
@@ -163,16 +180,17 @@ class Model:
         require_count("repeats", repeats)
         require_clock()
         workers = resolve(threads)
+        check_pin(pin)
         inputs, batch = self._check_inputs(x)
         if not batch:
             raise InputError("x: expected at least one image to time, got none. Pass a batch as large as those of use.")
-        self.run(x, threads=workers)
+        self.run(x, threads=workers, pin=pin)
         samples = []
         for _ in range(repeats):
             begin = time.perf_counter()
             outputs = self._check_outputs(None, batch)
             timed = [
-                (plan, self._executor.run(plan, inputs, self._receivers(outputs), part, workers, timed=True))
+                (plan, self._executor.run(plan, inputs, self._receivers(outputs), part, workers, pin, timed=True))
                 for plan, part in self._parts(batch)
             ]
             samples.append((time.perf_counter() - begin, timed))

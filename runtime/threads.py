@@ -1,107 +1,81 @@
-"""How many cores there are for us, and running a parallel region safely whatever threading layer Numba has.
-
-Facts that this module lives with: concurrent regions abort under ``workqueue``; a forked child must not enter a region
-under GNU OpenMP or ``workqueue``; the number of threads is a property of the calling thread and has to be put back.
-"""
+"""How many cores there are for this process: by affinity, and by its container's CPU quota."""
 
 import math
 import os
-import threading
-import warnings
-from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-import numba
 import numpy as np
-from numba.core import config
 
 from lhc_ref.modelfile import InputError
+from runtime.kernels.vector import COMPILED
 
-_lock = threading.Lock()
-_state = {"orphan": False, "warned": False}  # orphan: forked from a process whose threads were running
-
-
-def _after_fork() -> None:
-    """In a child: threads that its parent had started are gone, and a lock that one of them held stays locked."""
-    global _lock
-    _lock = threading.Lock()
-    _state.update(orphan=layer() != "none yet", warned=False)
+CGROUPS = Path("/sys/fs/cgroup")
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
+@cache
 def quota_cores() -> float:
-    """Cores that the container's CPU quota allows; infinite without one."""
+    """Cores that the CPU quotas of this process's control group and of all around it allow; infinite without one. Asked
+    once.
+    """
+    return min((_quota(folder) for folder in _groups()), default=math.inf)
+
+
+def _groups() -> list[Path]:
+    """The folders of the control group (version 2, or version 1's for the CPU) and of those around it."""
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()[:2]
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        lines = []
+    folders = []
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        top = CGROUPS if not controllers else CGROUPS / "cpu"
+        if not controllers or "cpu" in controllers.split(","):
+            inner = top / path.lstrip("/")
+            folders += [folder for folder in (inner, *inner.parents) if folder.is_relative_to(top)]
+    return [*folders, CGROUPS, CGROUPS / "cpu"]
+
+
+def _quota(folder: Path) -> float:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()[:2]
     except (OSError, ValueError):
         try:
-            quota = Path("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").read_text().strip()
-            period = Path("/sys/fs/cgroup/cpu/cpu.cfs_period_us").read_text().strip()
+            quota = (folder / "cpu.cfs_quota_us").read_text().strip()
+            period = (folder / "cpu.cfs_period_us").read_text().strip()
         except OSError:
             return math.inf
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)
 
 
+def machine_cores() -> int:
+    """Cores of the machine, whoever may use them."""
+    return os.cpu_count() or 1
+
+
 def available_cores() -> int:
     """Cores this process may use: affinity and CPU quota respected, at least 1."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else machine_cores()
     return max(1, math.ceil(min(cores, quota_cores())))
 
 
 def resolve(threads: int | None) -> int:
-    """The number of workers for a request: None means every available core. Raises InputError for less than 1."""
+    """The number of workers for a request: None means every available core; never more than the machine has cores.
+    Raises InputError for less than 1.
+    """
     if threads is None:
         threads = available_cores()
     if not isinstance(threads, int | np.integer) or isinstance(threads, bool) or threads < 1:
         raise InputError(
             f"threads: expected a whole number of at least 1, got {threads!r}. Leave it out to use every core."
         )
-    return 1 if config.DISABLE_JIT else min(int(threads), int(config.NUMBA_NUM_THREADS))
+    return min(int(threads), machine_cores()) if COMPILED else 1
 
 
-def layer() -> str:
-    """Numba's threading layer: "omp", "tbb", "workqueue", or "none yet" before the first parallel run."""
-    try:
-        return numba.threading_layer()
-    except ValueError:
-        return "none yet"
-
-
-def _may_enter() -> bool:
-    """Whether this process may enter a parallel region: not in a child of one that had, save under tbb."""
-    if not _state["orphan"] or layer() == "tbb":
-        return True
-    if not _state["warned"]:
-        _state["warned"] = True
-        warnings.warn(
-            f"this process was forked after a parallel run, and Numba's {layer()} threads do not survive a fork: "
-            "running on one thread. Start processes with 'spawn', or install tbb.",
-            RuntimeWarning,
-            stacklevel=4,
-        )
-    return False
-
-
-def run(workers: int, parallel: Callable[[int], None], alone: Callable[[], None]) -> None:
-    """Call ``parallel(workers)`` as one parallel region, or ``alone()`` where one worker is asked for or allowed."""
-    if workers == 1 or not _may_enter():
-        alone()
-        return
-    known = layer()
-    if known in ("omp", "tbb"):
-        _enter(workers, parallel)
-    else:
-        with _lock:  # workqueue aborts on concurrent regions; unknown before the first run
-            _enter(workers, parallel)
-
-
-def _enter(workers: int, parallel: Callable[[int], None]) -> None:
-    before = numba.get_num_threads()
-    numba.set_num_threads(workers)
-    try:
-        parallel(workers)
-    finally:
-        numba.set_num_threads(before)
+def check_pin(pin: str | None) -> None:
+    """Raise InputError unless `pin` is None, or "core" on a system that can."""
+    if pin not in (None, "core"):
+        raise InputError(f"pin: expected None or 'core', got {pin!r}. Leave it out to let the system place threads.")
+    if pin is not None and not hasattr(os, "sched_setaffinity"):
+        raise InputError("pin: expected a system with sched_setaffinity, which Linux is, got another. Leave it out.")

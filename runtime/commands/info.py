@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from math import prod
 from typing import Any
 
-import numba
 import numpy as np
 
 import runtime
@@ -130,14 +129,12 @@ def _census(name: str, kernel: MaskedKernel) -> dict[str, Any]:
 
 
 def machine_facts() -> dict[str, Any]:
-    """Cores, threads, threading layer and vectors that the runtime has here."""
-    numba.get_num_threads()  # Why: Numba decides on its threading layer when its threads start.
+    """Cores, threads and vectors that the runtime has here."""
     return {
         "vectors": MACHINE.name,
         "lanes": MACHINE.lanes,
         "cores": os.cpu_count(),
         "threads": threads.resolve(None),
-        "threading_layer": threads.layer(),
     }
 
 
@@ -160,8 +157,8 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     machine = facts["machine"]
     yield ""
     yield (
-        f"this machine: {machine['threads']} threads for {machine['cores']} cores, threading layer "
-        f"{machine['threading_layer']}, vectors of {machine['lanes']} float32 ({machine['vectors']})"
+        f"this machine: {machine['threads']} threads for {machine['cores']} cores, "
+        f"vectors of {machine['lanes']} float32 ({machine['vectors']})"
     )
 
 

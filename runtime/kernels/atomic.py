@@ -22,6 +22,17 @@ def _load_acquire(array, index):
     return array[index]
 
 
+def _exchange_if(array, index, expected, new):
+    found = array[index] == expected
+    if found:
+        array[index] = new
+    return found
+
+
+def _store_release(array, index, value):
+    array[index] = value
+
+
 def _pause():
     return None
 
@@ -51,6 +62,26 @@ if COMPILED:
         return types.int64(array, types.int64), codegen
 
     @intrinsic
+    def exchange_if(typing, array, index, expected, new):
+        """Put `new` at array[index] if `expected` is there, sequentially consistent; gives whether it was."""
+
+        def codegen(context, b, sig, args):
+            place = at(context, b, sig.args[0], args[0], args[1])
+            return b.extract_value(b.cmpxchg(place, args[2], args[3], "seq_cst", "seq_cst"), 1)
+
+        return types.boolean(array, types.int64, types.int64, types.int64), codegen
+
+    @intrinsic
+    def store_release(typing, array, index, value):
+        """array[index] = value, after everything that this thread wrote before."""
+
+        def codegen(context, b, sig, args):
+            b.store_atomic(args[2], at(context, b, sig.args[0], args[0], args[1]), "release", 8)
+            return context.get_dummy_value()
+
+        return types.void(array, types.int64, types.int64), codegen
+
+    @intrinsic
     def pause(typing):
         """A hint that this thread spins; costs nothing where the processor has no such instruction."""
 
@@ -72,4 +103,5 @@ if COMPILED:
 
         return types.void(), codegen
 else:
-    fetch_add, load_acquire, pause, yield_core = _fetch_add, _load_acquire, _pause, _yield_core
+    fetch_add, load_acquire, exchange_if, store_release = _fetch_add, _load_acquire, _exchange_if, _store_release
+    pause, yield_core = _pause, _yield_core

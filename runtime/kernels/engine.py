@@ -4,26 +4,47 @@ A worker never waits for a task that nobody has claimed, so the run ends however
 it waits only for tasks in the hands of a running thread. Tasks write disjoint parts of the arena: who runs which cannot
 change a bit. Tasks are called through the address in their step, so that kernels are compiled once, and not once for
 each way of running them.
+
+What all workers share is one tuple: (steps, groups, lanes, images, first_base, arena_size, arena, weights,
+index, counters, times). Numba takes it from Python in 5 us; as arguments in 7, as a NamedTuple in 11 (AVX2 server).
 """
 
-import numba
 import numpy as np
 
 from runtime.kernels.atomic import fetch_add, load_acquire, pause, yield_core
 from runtime.kernels.clock import now_ns
 from runtime.kernels.indirect import call_task
-from runtime.kernels.options import entry_kernel, parallel_kernel
+from runtime.kernels.options import entry_kernel, kernel
 
 SPINS = 2000  # pauses before a waiting thread offers its core: some tens of microseconds
 COUNTER_STRIDE = 16  # int64 values: two cache lines apart
 NO_TIMES = np.zeros((0, 0), np.int64)
+GROUPS_CLAIMED, GROUPS_DONE = 0, COUNTER_STRIDE  # places among the counters where workers go apart
 
 
-@entry_kernel
-def work_together(worker, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
+def new_counters(steps: np.ndarray) -> np.ndarray:
+    """Zeroed counters for one run: of claimed and of done tasks of each step; the last is the run's users."""
+    return np.zeros((2 * len(steps) + 1) * COUNTER_STRIDE, np.int64)
+
+
+@kernel
+def wait_for(counters, place, count):
+    """Until a counter has come to `count`: spin, then offer the core."""
+    waited = 0
+    while load_acquire(counters, place) < count:
+        waited += 1
+        if waited < SPINS:
+            pause()
+        else:
+            yield_core()
+
+
+@kernel
+def work_together(worker, shared):
     """One worker's part of a run in which all workers share each step: claim tasks, then wait for the step's last
     one.
     """
+    steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
     timed = len(times) > 0
     for s in range(len(steps)):
         step = steps[s]
@@ -35,93 +56,51 @@ def work_together(worker, steps, groups, lanes, images, first_base, arena_size, 
             if timed and s == 0 and mine == 0:
                 times[0, 0] = now_ns()
             group = mine // tasks
-            count = min(lanes, images - group * lanes)
-            call_task(
-                step["address"],
-                step,
-                mine % tasks,
-                first_base + group * arena_size,
-                group * lanes,
-                count,
-                arena,
-                weights,
-                index,
-            )
+            base, first = first_base + group * arena_size, group * lanes
+            count = min(lanes, images - first)
+            call_task(step["address"], step, mine % tasks, base, first, count, arena, weights, index)
             if timed:
                 times[0, s + 1] = now_ns()  # of the step's last task in the end
             fetch_add(counters, done, 1)
             mine = fetch_add(counters, claimed, 1)
-        waited = 0
-        while load_acquire(counters, done) < total:
-            waited += 1
-            if waited < SPINS:
-                pause()
-            else:
-                yield_core()
+        wait_for(counters, done, total)
 
 
-@entry_kernel
-def work_alone(worker, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
+@kernel
+def work_alone(worker, shared):
     """One worker's part of a run in which each worker takes whole image groups through all steps."""
+    steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
     base = first_base + worker * arena_size
     timed = len(times) > 0
     before = now_ns() if timed else 0
-    group = fetch_add(counters, 0, 1)
+    group = fetch_add(counters, GROUPS_CLAIMED, 1)
     while group < groups:
-        count = min(lanes, images - group * lanes)
+        first = group * lanes
+        count = min(lanes, images - first)
         for s in range(len(steps)):
             for task in range(steps[s]["tasks"]):
-                call_task(steps[s]["address"], steps[s], task, base, group * lanes, count, arena, weights, index)
+                call_task(steps[s]["address"], steps[s], task, base, first, count, arena, weights, index)
             if timed:
                 now = now_ns()
                 times[worker, s] += now - before
                 before = now
-        group = fetch_add(counters, 0, 1)
+        fetch_add(counters, GROUPS_DONE, 1)
+        group = fetch_add(counters, GROUPS_CLAIMED, 1)
 
 
-@parallel_kernel
-def run_together(workers, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
-    """One parallel region for the whole net, all workers on the same step."""
-    for worker in numba.prange(workers):
-        work_together(
-            worker,
-            steps,
-            groups,
-            lanes,
-            images,
-            first_base,
-            arena_size,
-            arena,
-            weights,
-            index,
-            counters,
-            times,
-        )
+@kernel
+def work(worker, apart, shared):
+    """One worker's part of a run, either way."""
+    if apart:
+        work_alone(worker, shared)
+    else:
+        work_together(worker, shared)
 
 
-@parallel_kernel
-def run_apart(workers, steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times):
-    """One parallel region for the whole net, each worker on image groups of its own."""
-    for worker in numba.prange(workers):
-        work_alone(
-            worker,
-            steps,
-            groups,
-            lanes,
-            images,
-            first_base,
-            arena_size,
-            arena,
-            weights,
-            index,
-            counters,
-            times,
-        )
-
-
-def new_counters(steps: np.ndarray) -> np.ndarray:
-    """Zeroed claim and completion counters for one run."""
-    return np.zeros((2 * len(steps) + 1) * COUNTER_STRIDE, np.int64)
+@entry_kernel
+def run_alone(apart, shared):
+    """A whole run on the calling thread."""
+    work(0, apart, shared)
 
 
 def new_times(steps: np.ndarray, workers: int, apart: bool) -> np.ndarray:

@@ -24,27 +24,18 @@ def source_stamp(folder: Path = Path(__file__).parent) -> str:
 SOURCES = source_stamp()
 
 
-def _kept(function: Callable, **options: Any) -> Any:
-    """A kernel whose compiled code is kept on disk, where there is a place for it, for exactly these sources.
+def entry_kernel(function: Callable) -> Any:
+    """A kernel that Python calls; its compiled code is kept on disk, where there is a place for it, for exactly these
+    sources.
 
     Numba compares the function's own file alone: after a change in a file that it calls into, the old code would run.
     Only what Python calls is kept: the kernels inside are part of its code.
     """
     try:
-        dispatcher = njit(function, cache=True, **OPTIONS, **options)
+        dispatcher = njit(function, cache=True, **OPTIONS)
     except RuntimeError:  # no folder can be written
-        return njit(function, **OPTIONS, **options)
+        return njit(function, **OPTIONS)
     kept_in = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if kept_in is not None:
         kept_in._source_stamp = SOURCES
     return dispatcher
-
-
-def entry_kernel(function: Callable) -> Any:
-    """A kernel that Python calls; its compiled code is kept on disk."""
-    return _kept(function)
-
-
-def parallel_kernel(function: Callable) -> Any:
-    """An `entry_kernel` with parallel regions."""
-    return _kept(function, parallel=True)

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from numba.core import caching
 
-from runtime.kernels import dispatch, engine, options
+from runtime.kernels import dispatch, engine, options, team
 from tests.runtime.nets import needs_compiled
 
 ROOT = Path(__file__).parents[2]
-KEPT = [*dispatch.TASKS, engine.work_together, engine.work_alone, engine.run_together, engine.run_apart]
+KEPT = [*dispatch.TASKS, engine.run_alone, team.make_bells, team.share, team.serve, team.stop]
 
 
 def test_the_stamp_knows_every_source(tmp_path):
@@ -39,7 +39,6 @@ def test_every_kept_kernel_is_kept_for_these_sources():
 def test_where_nothing_can_be_written_kernels_are_compiled_and_not_kept(monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     assert options.entry_kernel(lambda x: x + 1)(2) == 3
-    assert options.parallel_kernel(lambda x: x + 1).targetoptions["parallel"]
 
 
 RUN = """

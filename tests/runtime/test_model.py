@@ -217,7 +217,8 @@ def test_a_failed_run_gives_its_memory_back(monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(execute.threads, "run", fail)
+        patch.setattr(execute.engine, "run_alone", fail)
+        patch.setattr(execute.pool, "run", fail)
         with pytest.raises(KeyboardInterrupt):
             model.run(X)
     assert model._executor.arenas.bytes == kept

@@ -3,13 +3,15 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.kernels import engine
+from runtime import pool
+from runtime import threads as counts
 from runtime.kernels.machine import LANES
 from runtime.layout import IMAGES, LAYOUTS
 from runtime.model import Model
@@ -17,6 +19,14 @@ from tests.model_strategies import model_inputs
 from tests.model_strategies import models as drawn_models
 from tests.runtime.nets import GuardedModel, classifier, conv_spec, definition, images, needs_compiled
 from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound
+
+
+@pytest.fixture(scope="module", autouse=True)
+def many_cores():
+    """More workers than this machine may have cores for."""
+    with mock.patch.object(counts, "machine_cores", return_value=5):
+        yield
+
 
 BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 1]
 
@@ -41,28 +51,23 @@ def test_the_numbers_are_the_definitions(eager, batch):
 
 @needs_compiled
 def test_both_ways_of_sharing_work_are_taken(eager, monkeypatch):
-    taken, regions = [], {"run_together": engine.run_together, "run_apart": engine.run_apart}
-    for name in regions:
-        monkeypatch.setattr(
-            engine,
-            name,
-            lambda workers, *rest, name=name: taken.append(name) or regions[name](workers, *rest),
-        )
+    taken, run = [], pool.run
+    monkeypatch.setattr(pool, "run", lambda workers, apart, *rest: taken.append(apart) or run(workers, apart, *rest))
     model = GuardedModel(classifier(), IMAGES)
-    for batch, threads, way in (
-        (LANES, 2, "run_together"),  # one group of images for two workers
-        (2 * LANES, 2, "run_apart"),  # one for each
-        (3 * LANES, 2, "run_together"),  # three groups would keep one of two workers waiting
-        (8 * LANES + 1, 2, "run_apart"),  # nine groups: the wait is short
-        (3 * LANES, 3, "run_apart"),
-        (2 * LANES, 5, "run_together"),
+    for batch, workers, apart in (
+        (LANES, 2, False),  # one group of images for two workers
+        (2 * LANES, 2, True),  # one for each
+        (3 * LANES, 2, False),  # three groups would keep one of two workers waiting
+        (8 * LANES + 1, 2, True),  # nine groups: the wait is short
+        (3 * LANES, 3, True),
+        (2 * LANES, 5, False),
     ):
         assert_exact(
-            model.run(images(batch), threads=threads),
+            model.run(images(batch), threads=workers),
             definition(model.spec, {"x": images(batch)})["scores"],
             np.float32,
         )
-        assert taken.pop() == way
+        assert taken.pop() == apart
         assert not taken
 
 
