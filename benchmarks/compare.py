@@ -27,7 +27,7 @@ from lhc_ref.errors import InputError
 
 SIGMAS = 3.0
 LEAST_ROUNDS = 3  # that tell a scatter
-SAME_MACHINE = ("cpu", "vectors", "lanes", "cores", "threads", "threading_layer")
+SAME_MACHINE = ("cpu", "vectors", "lanes", "cores", "threads")
 OURS = "ours"
 Key = tuple[str, int, int, str]  # problem, batch, threads, engine
 

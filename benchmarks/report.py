@@ -81,8 +81,9 @@ def _machine(document: results_file.Document) -> str:
         if "version" in entry
     }
     others = ", ".join(f"{name} {versions[name]}" for name in sorted(versions) if not name.startswith("ours"))
+    parts = (machine["cpu"], f"{machine['cores']} cores", machine["vectors"], machine.get("threading_layer"))
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['vectors']}, {machine['threading_layer']}; "
+        f"{', '.join(part for part in parts if part)}; "
         f"Python {machine['python']}, NumPy {machine['numpy']}, Numba {machine['numba']}{others and '; ' + others}; "
         f"commit {document['commit'][:12]}, `{' '.join(['python -m', *document['command']])}`."
     )

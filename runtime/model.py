@@ -1,5 +1,6 @@
 """A loaded model: runs arrays through its plans."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Settings for every test: how many examples Hypothesis draws and when, and how many threads Numba has."""
+"""Settings for every test: how many examples Hypothesis draws and when."""
 
 import os
 
@@ -10,7 +10,3 @@ settings.register_profile("long", deadline=None, max_examples=1000)
 # Where a failure is expected and its smallest example is of no interest.
 settings.register_profile("unshrunk", settings.get_profile("quick"), phases=[Phase.explicit, Phase.generate])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
-
-# More threads than machines may have: three workers and more are tried everywhere. Why here: Numba reads its variables
-# when it is imported, and a conftest further down does that.
-os.environ.setdefault("NUMBA_NUM_THREADS", "5")

@@ -99,14 +99,16 @@ class GpuModel(Model):
                 self._forget()
                 raise
 
-    def run(self, x: Any, *, threads: int | None = None, out: Any = None, stream: Any = None) -> Any:
+    def run(
+        self, x: Any, *, threads: int | None = None, out: Any = None, pin: str | None = None, stream: Any = None
+    ) -> Any:
         """Run a batch.
 
         Parameters
         ----------
         x : f32[n, ...input shape], or one such array for each input by name: host arrays, or arrays on the device
             (numba's, or any with `__cuda_array_interface__`: CuPy, torch), which are read where they are
-        threads : not used; accepted as `Model.run` has it
+        threads, pin : not used; accepted as `Model.run` has them
         out : arrays to write, on the host or on the device
         stream : a stream of numba's, or the number of another library's; None: the default stream
 
@@ -235,7 +237,7 @@ class GpuModel(Model):
                 samples.append([1e-3 * before.elapsed_time(after) for before, after in pairwise(marks)])
         return [median(times) for times in zip(*samples[1:], strict=True)]
 
-    def profile(self, x: Any, *, threads: int | None = None, repeats: int = 20) -> Profile:
+    def profile(self, x: Any, *, threads: int | None = None, repeats: int = 20, pin: str | None = None) -> Profile:
         """Time each layer by the device's events, as `Model.profile`; only the size of `x` matters."""
         _, batch = borders.check_inputs(self._input_views, x)
         require_count("images in x", batch)

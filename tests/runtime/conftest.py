@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from runtime import execute
+from runtime import threads as threads_of
 from runtime.kernels.vector import COMPILED
 from runtime.layout import LAYOUTS
 from tests.runtime.nets import GuardedModel, conv_spec
@@ -21,9 +22,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled():
-    """Compile every kernel before the first test, in one process while the others wait for its cache."""
+    """Compile every kernel before the first test, in one process while the others wait for its cache. More workers than
+    this machine may have cores for are tried everywhere.
+    """
     if not COMPILED:
         return
+    threads_of.machine_cores = lambda: 5
     spec = conv_spec(np.ones((1, 1, 1, 1), np.float32), (1, 1, 1))
     with _alone():
         for layout in LAYOUTS:

@@ -3,7 +3,6 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import pool
-from runtime import threads as counts
 from runtime.kernels.machine import LANES
 from runtime.layout import IMAGES, LAYOUTS
 from runtime.model import Model
@@ -19,14 +17,6 @@ from tests.model_strategies import model_inputs
 from tests.model_strategies import models as drawn_models
 from tests.runtime.nets import GuardedModel, classifier, conv_spec, definition, images, needs_compiled
 from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound
-
-
-@pytest.fixture(scope="module", autouse=True)
-def many_cores():
-    """More workers than this machine may have cores for."""
-    with mock.patch.object(counts, "machine_cores", return_value=5):
-        yield
-
 
 BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 1]
 
