@@ -19,6 +19,7 @@ import numpy as np
 from runtime.kernels import engine, team
 
 SEATS = 255
+WAIT_NS = 3_000_000  # of a worker, looking out, before it sleeps; after some tens of us it lets others have its core
 NAP_S = 0.5e-3  # of a worker in vain, where it cannot sleep until it is rung
 
 
@@ -73,7 +74,7 @@ class Pool:
     def _serve(self, seat: int) -> None:
         if self.cores is not None:
             os.sched_setaffinity(0, {self.cores[(seat + 1) % len(self.cores)]})
-        while not team.serve(self._board, seat):
+        while not team.serve(self._board, seat, WAIT_NS):
             time.sleep(NAP_S)
 
     def close(self) -> None:

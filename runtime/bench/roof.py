@@ -6,16 +6,15 @@ rate, nor less than its data at the second. Rates are the best of a few tries, s
 
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 
-from runtime import threads as threading_facts
 from runtime.kernels.machine import LANES, MACHINE
-from runtime.kernels.options import entry_kernel, parallel_kernel
+from runtime.kernels.options import entry_kernel
 from runtime.kernels.vector import (
     COMPILED,
     add_tile,
@@ -28,8 +27,8 @@ from runtime.kernels.vector import (
     store_tile,
 )
 
-# Why many and short: one of them falls between two disturbances.
-TRIES, TRY_S = 60, 2e-3
+# Why many and short: one of them falls between two disturbances. Not shorter: threads take some 50 us to start.
+TRIES, TRY_S = 40, 4e-3
 CHAINS = 12 if MACHINE.registers == 16 else 24  # independent sums, enough to hide latency, few enough for the registers
 TILE, ONE = marker(CHAINS), marker(1)
 READ = marker(8)  # vectors of one step of reading
@@ -79,13 +78,6 @@ def multiply(worker, count, x):  # type: ignore[no-untyped-def]
     store_tile(tile, x, at, 0, LANES, ONE, TILE)
 
 
-@parallel_kernel
-def multiply_all(workers, count, x):  # type: ignore[no-untyped-def]
-    """`multiply` by each worker."""
-    for worker in numba.prange(workers):
-        multiply(worker, count, x)
-
-
 @entry_kernel
 def read(worker, count, size, x, sums):  # type: ignore[no-untyped-def]
     """Add up a worker's own `size` elements `count` times."""
@@ -97,38 +89,27 @@ def read(worker, count, size, x, sums):  # type: ignore[no-untyped-def]
     store_tile(tile, sums, at, 0, LANES, ONE, READ)
 
 
-@parallel_kernel
-def read_all(workers, count, size, x, sums):  # type: ignore[no-untyped-def]
-    """`read` by each worker."""
-    for worker in numba.prange(workers):
-        read(worker, count, size, x, sums)
-
-
 def measure(threads: int) -> Roof | None:
-    """The roof of so many threads, in about a second; None where nothing is compiled, so that there is no rate."""
+    """The roof of so many threads, in a second or two; None where nothing is compiled, so that there is no rate."""
     if not COMPILED:
         return None
     x = np.zeros(threads * CHAINS * LANES, np.float32)
-
-    def multiply_adds(count: int) -> None:
-        threading_facts.run(threads, lambda n: multiply_all(n, count, x), lambda: multiply(0, count, x))
-
-    flops = 2.0 * x.size * _best_rate(multiply_adds, 1000)
     numbers = np.ones(threads * SIZES[-1] // 4, np.float32)
     sums = np.zeros(threads * len(READ) * LANES, np.float32)
-    rates = []
-    for size in SIZES:
-        elements = size // 4
+    with ThreadPoolExecutor(threads) as pool:
 
-        def walk(count: int, elements: int = elements) -> None:
-            threading_facts.run(
-                threads,
-                lambda n: read_all(n, count, elements, numbers, sums),
-                lambda: read(0, count, elements, numbers, sums),
-            )
+        def all_workers(kernel: Callable, *rest: Any) -> Callable[[int], None]:
+            return lambda count: wait_for([pool.submit(kernel, worker, count, *rest) for worker in range(threads)])
 
-        rates.append((size, threads * size * _best_rate(walk, 1)))
-    return Roof(threads, flops, tuple(rates))
+        def wait_for(futures: list[Future]) -> None:
+            for future in futures:
+                future.result()
+
+        flops = 2.0 * x.size * _best_rate(all_workers(multiply, x), 1000)
+        rates = tuple(
+            (size, threads * size * _best_rate(all_workers(read, size // 4, numbers, sums), 1)) for size in SIZES
+        )
+    return Roof(threads, flops, rates)
 
 
 def _best_rate(work: Callable[[int], None], count: int) -> float:

@@ -25,8 +25,8 @@ from runtime.kernels.vector import COMPILED
 
 FREE, ASLEEP, TAKEN, BUSY, STOPPED = range(5)
 STRIDE = 16  # int64 values from the state of one seat to the next: two cache lines
-WAIT_NS = 200_000  # a free worker spins so long before it sleeps: waking takes some 20 us, as long as a small layer
-WAIT_SPINS = 100_000  # or so often, where there is no clock
+SPINS = 2_000  # of a free worker before it offers its core between two looks
+WAIT_SPINS = 100_000  # of one before it sleeps, where there is no clock
 BELL_BYTES = 128  # room for a pthread_mutex_t, and for a pthread_cond_t: at most 64 bytes on Linux and macOS
 
 INVITATION = np.dtype(
@@ -141,9 +141,9 @@ def _follow(note):
 
 
 @entry_kernel
-def serve(board, seat):
-    """Work for whoever invites this seat, until it is stopped. Gives whether it is; where there are no condition
-    variables it also ends when nobody invited for a while, and is to be called again after a nap.
+def serve(board, seat, wait_ns):
+    """Work for whoever invites this seat, until it is stopped; sleep when nobody invited for so long. Gives whether it
+    was stopped: where there are no condition variables it ends instead of sleeping, and is to be called again.
     """
     states, invitations, _ = board
     place = seat * STRIDE
@@ -151,9 +151,12 @@ def serve(board, seat):
         begin, spins = now_ns(), 0
         state = load_acquire(states, place)
         while state in (FREE, TAKEN):
-            pause()
             spins += 1
-            if spins % 64 == 0 and (spins > WAIT_SPINS or now_ns() - begin > WAIT_NS):
+            if spins < SPINS:
+                pause()
+            else:
+                yield_core()
+            if spins % 64 == 0 and (spins > WAIT_SPINS or now_ns() - begin > wait_ns):
                 if not POSIX:
                     return False
                 if exchange_if(states, place, FREE, ASLEEP):

@@ -71,7 +71,7 @@ def board():
 @pytest.fixture
 def worker(board):
     """Serves seat 1, until it is stopped."""
-    thread = threading.Thread(target=team.serve, args=(board, 1), daemon=True)
+    thread = threading.Thread(target=team.serve, args=(board, 1, 200_000), daemon=True)
     thread.start()
     yield thread
     team.stop(board, 3)
@@ -142,23 +142,23 @@ def test_a_run_shared_with_a_worker(board, worker, apart):
 
 @needs_compiled
 def test_without_condition_variables_a_worker_naps_outside(board):
-    names = team.serve.py_func.__globals__ | {"POSIX": False, "WAIT_SPINS": 100}
+    names = team.serve.py_func.__globals__ | {"POSIX": False, "WAIT_SPINS": 100, "SPINS": 10}
     serve = options.kernel(FunctionType(team.serve.py_func.__code__, names))
-    assert not serve(board, 1)
+    assert not serve(board, 1, 0)
     assert states(board)[1] == team.FREE
     run = SmallRun()
     team._invite(board, 1, 1, False, run.shared)
-    assert not serve(board, 1)
+    assert not serve(board, 1, 0)
     run.check()
     team.stop(board, 3)
-    assert serve(board, 1)
+    assert serve(board, 1, 0)
 
 
 @needs_compiled
 def test_a_pool_calls_again_a_worker_that_naps(monkeypatch):
     calls = []
 
-    def serve(board, seat):
+    def serve(board, seat, wait_ns):
         calls.append(seat)
         return len(calls) == 3
 
