@@ -789,11 +789,12 @@ def test_a_slow_first_run_says_why(capsys, monkeypatch):
 
 
 def test_the_page_about_the_commands_names_all_of_them():
-    page = (ROOT / "docs" / "commands.md").read_text()
+    pages = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("commands", "bench")}
     (commands,) = (action for action in cli.build_parser()._actions if action.choices)
     for name, parser in commands.choices.items():
-        assert f"## {name}\n" in page
-        assert f"    lhc-run {name} " in page
+        page = pages.get(name, pages["commands"])  # a page of its own, or a section of the common one
+        assert name in pages or f"## {name}\n" in page
+        assert f"    lhc-run {name} " in pages["commands"]
         for action in parser._actions:
             for option in action.option_strings:
                 assert option in ("-h", "--help") or f"`{option}" in page
