@@ -2,8 +2,9 @@
 reports what came of it: ``python -m benchmarks.cifar FOLDER`` (FOLDER: CIFAR-10's binary version).
 
 Six runs: dense and target densities .2 and .1, two seeds each, all by the same recipe. A run that is there goes on, so
-that the command can be stopped with Ctrl-C at any time and typed again. The report is made from the runs' own logs:
-what is not done yet is listed as such.
+that the command can be stopped with Ctrl-C at any time and typed again; one that the log of all runs has as finished is
+not made again (name another ``--log`` for that). The report is made from the runs' own logs: what is not done yet is
+listed as such.
 """
 
 import argparse
@@ -57,27 +58,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--log",
         type=Path,
-        default=Path("benchmarks/results/cifar10.jsonl"),
-        help="all epochs of all runs (benchmarks/results/cifar10.jsonl)",
+        default=Path("benchmarks/results/cifar10/epochs.jsonl"),
+        help="all epochs of all runs (benchmarks/results/cifar10/epochs.jsonl)",
     )
     parser.add_argument(
         "--speed",
         type=Path,
-        default=Path("benchmarks/results/cifar10-speed.json"),
-        help="the finished nets in the runtime (benchmarks/results/cifar10-speed.json)",
+        default=Path("benchmarks/results/cifar10/speed.json"),
+        help="the finished nets in the runtime (benchmarks/results/cifar10/speed.json)",
     )
     alone = parser.add_mutually_exclusive_group()
     alone.add_argument("--measure", action="store_true", help="train nothing: run the finished nets, and report")
     alone.add_argument("--report", action="store_true", help="train and run nothing: report on what is there")
     options = parser.parse_args(argv)
-    folders = {planned: options.runs / planned.name for planned in PLAN}
+
+    def logs() -> list[cifar_report.RunLog]:
+        return [cifar_report.read(options.runs / run.name, run.kind, run.seed, options.log) for run in PLAN]
+
     if not (options.report or options.measure):
-        train_all([Training(folder, tuple(run.options(options.data)), True) for run, folder in folders.items()])
-    logs = [cifar_report.read(folder, planned.kind, planned.seed) for planned, folder in folders.items()]
+        wanted = [run for run, log in zip(PLAN, logs(), strict=True) if log.folder is not None]
+        train_all([Training(options.runs / run.name, tuple(run.options(options.data)), True) for run in wanted])
+    found = logs()
     if not options.report:
-        cifar_report.measure_speed(logs, options.data, options.speed)
-    cifar_report.write(logs, options.page, options.log, options.speed)
-    print(f"{options.page}: {sum(log.done for log in logs)} of {len(logs)} runs are done")
+        cifar_report.measure_speed(found, options.data, options.speed)
+    cifar_report.write(found, options.page, options.log, options.speed)
+    print(f"{options.page}: {sum(log.done for log in found)} of {len(found)} runs are done")
     return 0
 
 

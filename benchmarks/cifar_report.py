@@ -24,11 +24,18 @@ CHUNK = 1000  # images of the test split that the runtime gets at once
 COLOURS = {"dense": "#444444", "lhc20": "#17406d", "lhc10": "#c2571a"}
 
 
+RECIPE = (
+    "epochs_coarse", "epochs_fine", "enable_epochs", "ramp_epochs", "batch", "lr", "lr_fine", "momentum", "crop",
+    "flip", "groups",
+)  # fmt: skip
+"""What the configuration of a run has in common with that of the others."""
+
+
 @dataclass(frozen=True)
 class RunLog:
-    """What a run's folder says of it; nothing where it has not begun."""
+    """What is known of a run; nothing where it has not begun."""
 
-    folder: Path
+    folder: Path | None  # None where only the log of all runs is left of it
     kind: str
     seed: int
     config: dict[str, Any]
@@ -55,8 +62,12 @@ class RunLog:
         return f"not finished: {len(self.history)} of {self.epochs} epochs" if self.config else "not begun"
 
 
-def read(folder: Path, kind: str, seed: int) -> RunLog:
-    """The run in a folder."""
+def read(folder: Path, kind: str, seed: int, log_of_all: Path) -> RunLog:
+    """The run in a folder; where there is none, what the log of all runs kept of a finished one."""
+    if not (folder / CONFIG).exists() and log_of_all.exists():
+        stored = _stored(log_of_all, kind, seed)
+        if stored.done:
+            return stored
     log, result = folder / LOG, folder / RESULT
     return RunLog(
         folder,
@@ -68,11 +79,29 @@ def read(folder: Path, kind: str, seed: int) -> RunLog:
     )
 
 
+def _stored(log_of_all: Path, kind: str, seed: int) -> RunLog:
+    """What `write` has kept of a run."""
+    records = [json.loads(line) for line in log_of_all.read_text().splitlines()]
+    mine = [
+        {key: value for key, value in record.items() if key != "run"}
+        for record in records
+        if record["run"] == f"{kind}-{seed}"
+    ]
+    named = {key: record[key] for record in mine for key in ("recipe", "result") if key in record}
+    history = [record for record in mine if "epoch" in record]
+    return RunLog(None, kind, seed, named.get("recipe", {}), history, named.get("result", {}))
+
+
 def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
     """Write the page with its pictures beside it, and all epochs as JSON lines."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"run": run.name, **record}) for run in logs for record in run.history]
-    lines += [json.dumps({"run": run.name, "result": run.result}) for run in logs if run.done]
+    for run in logs:
+        if run.done:
+            recipe = {key: run.config[key] for key in RECIPE if key in run.config}
+            lines += [
+                json.dumps({"run": run.name, what: said}) for what, said in (("recipe", recipe), ("result", run.result))
+            ]
     atomic_write_text(log, "".join(f"{line}\n" for line in lines))
     page.parent.mkdir(parents=True, exist_ok=True)
     pictures = []
@@ -80,8 +109,10 @@ def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
         curves(logs, page.with_name("cifar10-curves.png"))
         pictures.append("![Validation accuracy and density by epoch](cifar10-curves.png)")
     learned = next((run for run in sorted(logs, key=lambda run: not run.done) if _draws(run)), None)
+    drawn = page.with_name("cifar10-patterns.png")
     if learned:
-        _draw_patterns(learned, page.with_name("cifar10-patterns.png"))
+        _draw_patterns(learned, drawn)
+    if learned or drawn.exists():  # the latter: of a run that is done and whose net is gone
         pictures.append("![The patterns of the LHC layers](cifar10-patterns.png)")
     measured = json.loads(speed.read_text()) if speed.exists() else {}
     parts = [
@@ -93,8 +124,12 @@ def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
 
 
 def _draws(run: RunLog) -> bool:
-    """Whether it is a net whose patterns are to be shown, and every channel uses its mask by now."""
-    return run.kind == COMPARED and (run.done or (bool(run.history) and run.history[-1]["all_enabled"]))
+    """Whether it is there, a net whose patterns are to be shown, and every channel uses its mask by now."""
+    return (
+        run.folder is not None
+        and run.kind == COMPARED
+        and (run.done or (bool(run.history) and run.history[-1]["all_enabled"]))
+    )
 
 
 PAGE = """# Trained on CIFAR-10
@@ -118,15 +153,14 @@ end of a run. Each run has one BLAS thread.
 
 {verdicts}
 
-Every epoch of every run is a line of `{log}`.
+Every epoch of every run is a line of `{log}`; a finished run whose folder is gone is reported from there.
 """
-RECIPE = ("epochs_coarse", "epochs_fine", "enable_epochs", "ramp_epochs", "batch", "lr", "lr_fine", "momentum", "crop")
 
 
 def _text(logs: Sequence[RunLog], log: Path) -> str:
     """What was done, the table, and whether it is what we want."""
     config = next((run.config for run in logs if run.config), {})
-    recipe = ", ".join(f"`{name} = {config.get(name)}`" for name in (*RECIPE, "flip", "groups"))
+    recipe = ", ".join(f"`{name} = {config.get(name)}`" for name in RECIPE)
     rows = "\n".join(map(_row, logs))
     return PAGE.format(recipe=recipe, rows=rows, verdicts="\n".join(verdicts(logs)), log=log)
 
@@ -174,7 +208,7 @@ def _met(ok: bool, figure: str) -> str:
 
 SPEED = """## In the runtime
 
-The finished nets, exported, on {threads} threads of a {cpu}, batch {batch}, in turns. Only ratios of times mean much.
+The finished nets, exported, on {threads} threads ({cpu}), batch {batch}, in turns. Only ratios of times mean much.
 
 | net | test accuracy | by the reference | executed MACs an image | file, bytes | a batch, ms | times faster |
 |---|---|---|---|---|---|---|
@@ -224,6 +258,7 @@ def curves(logs: Sequence[RunLog], path: Path) -> None:
 
 def _draw_patterns(run: RunLog, path: Path) -> None:
     """A PNG of the patterns that a run has learned so far."""
+    assert run.folder is not None
     net, dataset = runs.load(run.folder).trainer.net, data.load(run.config["data"])
     spec = export.to_spec(net, preprocessing=None, classes=dataset.classes, metadata={})
     figure = f"test accuracy {run.result['test_accuracy']:.2%}" if run.done else run.state
@@ -233,16 +268,16 @@ def _draw_patterns(run: RunLog, path: Path) -> None:
 
 def measure_speed(logs: Sequence[RunLog], source: str, path: Path) -> None:
     """Export the finished nets, find the runtime's accuracy, and time the nets in turns."""
-    done = [run for run in logs if run.done]
-    if not done:
+    there = [(run, run.folder) for run in logs if run.done and run.folder is not None]
+    if not there:
         return
     dataset = data.load(source)
     images, labels = dataset.normalised("test"), dataset.y["test"]
     models: dict[str, runtime.Model] = {}
     measured: dict[str, dict[str, Any]] = {}
-    for run in done:
-        file = run.folder / "net.lhc"
-        modelfile.save(file, runs.to_spec(run.folder, softmax=False))
+    for run, folder in there:
+        file = folder / "net.lhc"
+        modelfile.save(file, runs.to_spec(folder, softmax=False))
         model = models[run.name] = runtime.load(file)
         logits = np.concatenate([model.run(images[i : i + CHUNK]) for i in range(0, len(images), CHUNK)])
         rows = model.explain(TIMED_BATCH).rows

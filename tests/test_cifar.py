@@ -52,7 +52,7 @@ def test_runs_go_on_and_the_page_tells_their_results(tmp_path, monkeypatch):
 
     status, page, log = report(tmp_path)
     assert status == 0
-    assert len(log) == 2 * 3 + 2
+    assert len(log) == 2 * (3 + 2)
     result = json.loads((folder / "result.json").read_text())
     assert "| lhc20 | 0 | 3 of 3 | " in page
     assert f"| {result['test_accuracy']:.2%} | {result['density']:.4f} | {result['kept']:,} of " in page
@@ -64,6 +64,11 @@ def test_runs_go_on_and_the_page_tells_their_results(tmp_path, monkeypatch):
         name: json.loads((tmp_path / "runs" / name / "result.json").read_text())["test_accuracy"] for name in speed
     }
     assert "## In the runtime" in page
+
+    # Without the runs' folders the log of all runs still has them, and nothing is trained anew.
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    monkeypatch.setattr(cifar, "train_all", lambda trainings: (_ for _ in ()).throw(AssertionError) if trainings else 0)
+    assert report(tmp_path) == (0, page, log)
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,6 @@ def _footer(facts: Facts) -> str:
     how = (
         f"Each engine in a process of its own; answers compared with the float64 reference before any clock started; "
         f"engines in turns, {setup['time_s']:g} s each after {setup['warmup_s']:g} s of warm-up; other load "
-        f"{machine['busy_cores']:.1f} cores; pinned: {setup['pin']}; threading layer {machine['threading_layer']}."
+        f"{machine['busy_cores']:.1f} cores; pinned: {setup['pin']}."
     )
     return f"<footer><p>{escape(how)}</p><p>{escape(told)}</p></footer>"

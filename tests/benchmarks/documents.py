@@ -9,7 +9,6 @@ MACHINE = {
     "lanes": 8,
     "cores": 2,
     "threads": 2,
-    "threading_layer": "omp",
     "python": "3.11.7",
     "lhc": "0.1.0",
     "numpy": "2.0",

@@ -90,7 +90,10 @@ def test_shapes_that_are_none(text, net, tmp_path):
 
 
 def test_convert_of_another_file(tmp_path):
-    with pytest.raises(modelfile.InputError, match=r"expected an ONNX file by itself, or a \.safetensors file with --like, got another "):
+    with pytest.raises(
+        modelfile.InputError,
+        match=r"expected an ONNX file by itself, or a \.safetensors file with --like, got another ",
+    ):
         cli.main(["convert", "net.lhc", str(tmp_path / "out.lhc")])
 
 

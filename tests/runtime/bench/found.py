@@ -67,7 +67,6 @@ def facts(**more):
             "threads": 2,
             "vectors": "AVX2",
             "lanes": 8,
-            "threading_layer": "omp",
             "quota_cores": None,
             "busy_cores": 0.0,
             "throttled_s": 0.0,
