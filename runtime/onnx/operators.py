@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from runtime.onnx import matrices, pointwise, resize, shapes, transposed, windows
+from runtime.onnx import cuts, matrices, pointwise, resize, shapes, transposed, windows
 from runtime.onnx.builder import Builder
 from runtime.onnx.graph import Op, Unsupported
 from runtime.onnx.inputs import constant, data
@@ -55,7 +55,7 @@ OPERATORS: Mapping[str, Handler] = {
     "Cast": shapes.cast,
     "CastLike": shapes.cast,
     "Clip": pointwise.clip,
-    "Concat": shapes.concat,
+    "Concat": cuts.concat,
     "Conv": windows.conv,
     "ConvTranspose": transposed.conv_transpose,
     "DepthToSpace": shapes.to_depth,
@@ -63,7 +63,7 @@ OPERATORS: Mapping[str, Handler] = {
     "Dropout": shapes.same,
     "Expand": shapes.expand,
     "Flatten": shapes.flatten,
-    "Gather": shapes.gather,
+    "Gather": cuts.gather,
     "Gemm": matrices.gemm,
     "GlobalAveragePool": windows.whole_pool("average_pool"),
     "GlobalMaxPool": windows.whole_pool("max_pool"),
@@ -80,17 +80,19 @@ OPERATORS: Mapping[str, Handler] = {
     "PRelu": pointwise.prelu,
     "Pad": shapes.pad,
     "Pow": pointwise.power,
-    "ReduceMax": windows.reduce("max_pool"),
-    "ReduceMean": windows.reduce("average_pool"),
+    "ReduceMax": windows.reduce,
+    "ReduceMean": windows.reduce,
+    "ReduceMin": windows.reduce,
+    "ReduceSum": windows.reduce,
     "Relu": pointwise.function("relu"),
     "Reshape": shapes.reshape,
     "Resize": resize.resize,
     "Shape": shapes.shape,
     "Sigmoid": pointwise.function("sigmoid"),
-    "Slice": shapes.cut,
+    "Slice": cuts.cut,
     "Softmax": softmax,
     "SpaceToDepth": shapes.to_depth,
-    "Split": shapes.split,
+    "Split": cuts.split,
     "Squeeze": shapes.squeeze,
     "Sub": pointwise.sub,
     "Sum": pointwise.sums,

@@ -45,6 +45,9 @@ def _limit(b: Builder, op: Op, x: Value, low: float, high: float) -> None:
 def extreme(b: Builder, op: Op) -> None:
     """Max and Min of data and one number: a limit."""
     values = [b.take(name) for name in op.inputs]
+    if len(values) == 1:
+        b.alias(op, data(values[0]))
+        return
     numbers = [x for x in values if isinstance(x, Constant)]
     if len(values) != 2 or len(numbers) != 1 or numbers[0].first.size != 1:
         raise Unsupported("other inputs than data and one number")

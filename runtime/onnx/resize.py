@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.onnx.builder import Builder
+from runtime.onnx.cuts import cut_axes, pick
 from runtime.onnx.graph import Op, Unsupported
 from runtime.onnx.inputs import data, optional
 from runtime.onnx.matrices import product
-from runtime.onnx.shapes import cut_axes, pick
 from runtime.onnx.values import BATCH, Value
 from runtime.onnx.windows import as_image
 

@@ -6,9 +6,9 @@ from itertools import product
 import numpy as np
 
 from runtime.onnx.builder import Builder
+from runtime.onnx.cuts import cut_axes
 from runtime.onnx.graph import Op, Unsupported
 from runtime.onnx.inputs import constant, data, optional
-from runtime.onnx.shapes import cut_axes
 from runtime.onnx.values import Value
 from runtime.onnx.windows import Pair, pair
 

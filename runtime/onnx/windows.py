@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 
 from runtime.onnx.builder import Builder
+from runtime.onnx.cuts import cut_axes
 from runtime.onnx.graph import Op, Unsupported
 from runtime.onnx.inputs import constant, data, optional
-from runtime.onnx.shapes import cut_axes
 from runtime.onnx.values import BATCH, Axes, Shape, Value, batch_axis, laid
 
 LARGEST = float(np.finfo(np.float32).max)  # whose negative no real pixel is below
@@ -179,29 +179,33 @@ def whole_pool(kind: str) -> Callable[[Builder, Op], None]:
     return handle
 
 
-def reduce(kind: str) -> Callable[[Builder, Op], None]:
-    """ReduceMean, ReduceMax over any axes but the batch: a pool whose window they are."""
-
-    def handle(b: Builder, op: Op) -> None:
-        x = data(b.take(op.inputs[0]))
-        given = optional(b, op, 1)
-        axes = op.attrs.get("axes") if given is None else [int(axis) for axis in given.fixed]
-        if not axes and not op.attrs.get("noop_with_empty_axes", 0):
-            axes = list(range(len(x.axes)))
-        over = {axis % len(x.axes) for axis in axes or []}
-        if any(x.axes[axis] == (BATCH,) for axis in over):
-            raise Unsupported("over the batch axis: images are independent of each other")
-        groups = x.groups()
-        inside = {axis for group in groups[:2] for axis in group} if groups and len(groups) == 3 else set()
-        if not {axis for axis in over if x.axes[axis]} <= inside:
-            groups = sorted(over), (), [axis for axis in x.data_axes if axis not in over]
-            x = b.form(op, x, groups)
-        assert groups is not None, "it is made where it is missing"
-        size = tuple(x.shape[i] if over & set(groups[i]) else 1 for i in (0, 1))
-        dims = [1 if axis in over else n for axis, n in enumerate(b.dims(x))]
-        split, seen = laid(dims, groups, batch_axis(x))
-        kept = tuple(seen[axis] for axis in range(len(seen)) if op.attrs.get("keepdims", 1) or axis not in over)
-        window = {"size": size, "stride": (1, 1), "padding": "valid"}
-        b.emit(op, kind, [x], window, seen=(split, kept))
-
-    return handle
+def reduce(b: Builder, op: Op) -> None:
+    """ReduceMean, ReduceSum, ReduceMax, ReduceMin over any axes but the batch: a pool whose window they are. A sum is a
+    mean times their size; a minimum is a maximum with both signs changed.
+    """
+    x = data(b.take(op.inputs[0]))
+    given = optional(b, op, 1)
+    axes = op.attrs.get("axes") if given is None else [int(axis) for axis in given.fixed]
+    if not axes and not op.attrs.get("noop_with_empty_axes", 0):
+        axes = list(range(len(x.axes)))
+    over = {axis % len(x.axes) for axis in axes or []}
+    if any(x.axes[axis] == (BATCH,) for axis in over):
+        raise Unsupported("over the batch axis: images are independent of each other")
+    groups = x.groups()
+    inside = {axis for group in groups[:2] for axis in group} if groups and len(groups) == 3 else set()
+    if not {axis for axis in over if x.axes[axis]} <= inside:
+        groups = sorted(over), (), [axis for axis in x.data_axes if axis not in over]
+        x = b.form(op, x, groups)
+    assert groups is not None, "it is made where it is missing"
+    size = tuple(x.shape[i] if over & set(groups[i]) else 1 for i in (0, 1))
+    dims = [1 if axis in over else n for axis, n in enumerate(b.dims(x))]
+    split, seen = laid(dims, groups, batch_axis(x))
+    kept = tuple(seen[axis] for axis in range(len(seen)) if op.attrs.get("keepdims", 1) or axis not in over)
+    factor = {"ReduceSum": math.prod(size), "ReduceMin": -1}.get(op.kind, 1)
+    if op.kind == "ReduceMin":
+        x = b.emit(op, "scale", [x], tensors={"scale": np.full(x.shape[-1], -1, np.float32)}, last=False)
+    kind = "max_pool" if op.kind in ("ReduceMax", "ReduceMin") else "average_pool"
+    window = {"size": size, "stride": (1, 1), "padding": "valid"}
+    pooled = b.emit(op, kind, [x], window, seen=(split, kept), last=factor == 1)
+    if factor != 1:
+        b.affine(op, pooled, np.full((), float(factor)), np.zeros(()))

@@ -17,9 +17,10 @@ from lhc_ref.errors import ModelFileError
 
 LIST = Path(__file__).with_name("onnx_backend_cases.json")
 CLAIMED = """
-Add AveragePool BatchNormalization Clip Concat Constant Conv ConvTranspose Div Dropout Flatten Gather Gemm
-GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MatMul MaxPool Mul PRelu Pad ReduceMean Relu
-Reshape Resize Sigmoid Slice Softmax Split Squeeze Sub Tanh Transpose Unsqueeze Upsample
+Add AveragePool BatchNormalization Clip Concat Constant Conv ConvTranspose DepthToSpace Div Dropout Expand Flatten
+Gather Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MatMul Max MaxPool Min Mul Neg
+PRelu Pad Pow ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Slice Softmax SpaceToDepth Split
+Squeeze Sub Sum Swish Tanh Transpose Unsqueeze Upsample
 """.split()
 # What the importer says of a case that it refuses -> why it is not claimed.
 REASONS = {
@@ -27,6 +28,8 @@ REASONS = {
     "training mode": "training",
     "that is constant": "a graph that computes nothing",
     "no numbers at all": "an array of size 0",
+    "other inputs than data and one number": "Max and Min of several tensors",
+    "where 1 or 2 is possible": "Pow with an exponent that is no product",
 }
 
 

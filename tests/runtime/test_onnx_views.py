@@ -128,6 +128,8 @@ CASES = {
         node("ReduceMean", "t", "y", axes=[1, 2], keepdims=0),
         size=(6, 4, 2),
     ),
+    "sum of rows and columns": images(node("ReduceSum", "x axes", "y", keepdims=0), size=(6, 4, 2), axes=ints(2, 3)),
+    "min of channels": images(node("ReduceMin", "x", "y", axes=[1])),
     "max of everything": images(node("ReduceMax", "x axes", "y", keepdims=0), opset=18, axes=ints(1, 2, 3)),
     "gates of pixels": mixed(
         node("Slice", "r zero one one", "m"),
