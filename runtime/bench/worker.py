@@ -50,6 +50,8 @@ class Start:
     def __init__(self, request: Dict[str, Any], inputs: Arrays) -> None:
         self.model, self.options = str(request["model"]), dict(request.get("options", {}))
         self.threads, self.streams = int(request["threads"]), int(request.get("streams", 1))
+        # Why not in streams: a pinned run starts at the first core, and they would all share it.
+        self.pin = "core" if request.get("cores") and self.streams == 1 else None
         self.inputs = inputs
         self.phases: Dict[str, float] = {}
         self.facts: Dict[str, Any] = {}
@@ -105,10 +107,12 @@ def ours(start: Start) -> list[Call]:
     start.facts["packed_bytes"] = model.explain(start.batch).bytes
     start.lap("plan")
     names = list(model.views[1])
-    start.profile = lambda repeats: model.profile(start.inputs, threads=start.threads_each, repeats=repeats)
+    start.profile = lambda repeats: model.profile(
+        start.inputs, threads=start.threads_each, repeats=repeats, pin=start.pin
+    )
 
     def call() -> Arrays:
-        y = model.run(start.inputs, threads=start.threads_each)
+        y = model.run(start.inputs, threads=start.threads_each, pin=start.pin)
         return y if isinstance(y, dict) else {names[0]: y}
 
     return [call] * start.streams

@@ -10,7 +10,7 @@ import pytest
 
 from lhc_ref import command, modelfile
 from runtime import cli
-from runtime.bench import measure, roof, worker
+from runtime.bench import break_even, measure, roof, worker
 from runtime.bench.processes import EngineError, EngineProcess
 from runtime.commands import bench
 from tests.runtime.bench.test_subject import small
@@ -190,3 +190,12 @@ def test_a_model_that_is_none_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(("most", "expected"), [(1, (1,)), (2, (1, 2)), (6, (1, 2, 4, 6)), (8, (1, 2, 4, 8))])
 def test_threads_by_default_are_powers_of_two_and_all(most, expected):
     assert bench.powers_of_two(most) == expected
+
+
+def test_layer_shapes_are_timed_warm(model, capsys, here):
+    facts = facts_of(capsys, model, *QUICK, "--engine", "ours", "--threads", 1)
+    assert facts["break_even"]
+    shape = here.asked[here.asked.index(("ours", "profile")) + 1 :]
+    loads, times = ([what for _, what in shape].count(kind) for kind in ("load", "time"))
+    assert loads == len(break_even.DENSITIES) + 1
+    assert times == loads * (2 + 2 * break_even.ROUNDS)  # each time that counts comes after one that does not

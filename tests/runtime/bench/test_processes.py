@@ -81,3 +81,9 @@ def test_the_worker_keeps_its_folder_from_the_engines():
     program += f"runpy.run_path({worker.__file__!r}); import timing"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert "No module named 'timing'" in done.stderr
+
+
+@pytest.mark.parametrize(("cores", "streams", "pin"), [([], 1, None), ([0], 1, "core"), ([0, 1], 2, None)])
+def test_threads_of_ours_stay_on_cores_where_one_stream_is_pinned(cores, streams, pin):
+    request = {"model": "net.lhc", "threads": 2, "streams": streams, "cores": cores}
+    assert worker.Start(request, {}).pin == pin
