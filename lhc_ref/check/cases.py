@@ -77,7 +77,7 @@ class Case:
             case = cls(level, **{key: kinds[key](value) for key, value in values.items()})  # type: ignore[arg-type, misc]
             ok = (
                 level in LEVELS and case.dtype in FORMATS and case.numbers in NUMBERS and case.enabled in ENABLED
-                and case.scores in KINDS_OF_SCORES and min(case.output_hw) >= 1
+                and case.scores in KINDS_OF_SCORES and case.seed >= 0 and min(case.output_hw) >= 1
             )  # fmt: skip
         except (KeyError, ValueError, TypeError):
             ok = False

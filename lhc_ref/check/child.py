@@ -18,6 +18,7 @@ from lhc_ref.check.protocol import Layouts, UnsupportedError, typed
 from lhc_ref.errors import LhcError
 
 LENGTH = 8  # bytes, little endian
+NUMBERS = "biufcV"  # kinds of NumPy dtypes; V: the half formats of ml_dtypes
 
 
 def send(stream: BinaryIO, message: Any) -> None:
@@ -34,6 +35,11 @@ def receive(stream: BinaryIO) -> Any:
         return None
     data = stream.read(int.from_bytes(head, "little"))
     return pickle.loads(data)
+
+
+def printable(text: str) -> str:
+    """Text of the target's that every report can hold: control characters and halves of pairs as escapes."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 class Worker:
@@ -67,28 +73,38 @@ class Worker:
         if not isinstance(returned, dict) or "y" not in returned:
             raise TypeError(f'expected a dict with at least "y", got {type(returned).__name__}')
         present = {name: value for name, value in returned.items() if value is not None}
+        for name in present:
+            if not isinstance(name, str) or not name:
+                raise TypeError(f"expected a dict with names as keys, got the key {name!r}")
         dtypes = {name: adapter.dtype_of(value) for name, value in present.items()}
         answer = {name: self.layouts.take(name, adapter.to_numpy(value)) for name, value in present.items()}
-        return {"arrays": {k: np.array(v) for k, v in answer.items()}, "dtypes": dtypes, "seconds": seconds}
+        taken = {name: np.array(value) for name, value in answer.items()}
+        for name, array in taken.items():
+            if array.dtype.kind not in NUMBERS:
+                raise TypeError(f"{name}: expected an array of numbers, got one of {array.dtype}")
+        return {"arrays": taken, "dtypes": dtypes, "seconds": seconds}
 
 
 def serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
     """Answer messages: the first is (framework, declaration, paths), then ("load", ...) and ("call", ...)."""
     framework, declaration, paths = receive(inbox)
     sys.path[:0] = [path for path in paths if path not in sys.path]
-    worker = Worker(framework, declaration)
+    worker, own = Worker(framework, declaration), os.getpid()
     while (message := receive(inbox)) is not None:
         kind, *arguments = message
         try:
-            send(outbox, ("ok", getattr(worker, kind)(*arguments)))
+            answer = "ok", getattr(worker, kind)(*arguments)
         except UnsupportedError as error:
-            send(outbox, ("unsupported", str(error)))
+            answer = "unsupported", printable(str(error))
         except LhcError as error:
-            send(outbox, ("missing" if kind == "load" else "raised", f"{error}"))
+            answer = "missing" if kind == "load" else "raised", printable(str(error))
         except Exception as error:
             text = "".join(traceback.format_exception_only(error)).strip()
             where = traceback.extract_tb(error.__traceback__)[-1]
-            send(outbox, ("raised", f"{text} ({where.filename}:{where.lineno})"))
+            answer = "raised", printable(f"{text} ({where.filename}:{where.lineno})")
+        if os.getpid() != own:
+            os._exit(0)  # the target has forked, and this is the copy: one answer is enough
+        send(outbox, answer)
 
 
 def main() -> None:

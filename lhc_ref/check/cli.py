@@ -1,8 +1,11 @@
 """`lhc-ref check`: the options, and what is done with them."""
 
 import argparse
+import io
+import math
 import os
 import sys
+import threading
 from pathlib import Path
 
 from lhc_ref.check import export, failures, report, runner
@@ -43,10 +46,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="formats that sums are kept in (see docs)",
     )
     add("--algorithm", choices=ALGORITHMS, default="direct", help="of the convolution; fast ones get normwise budgets")
-    add("--seed", type=int, default=0, help="another seed, other numbers (0)")
+    add("--seed", type=_seed, default=0, help="another seed, other numbers (0)")
     add("--long", action="store_true", help="four times as many cases")
     add("--case", action="append", default=[], metavar="ID", help="replay one case, as a report names it")
-    add("--timeout", type=float, default=20.0, metavar="S", help="seconds for one call (20)")
+    add("--timeout", type=_seconds, default=20.0, metavar="S", help="seconds for one call (20)")
     add("--xfail", type=Path, metavar="FILE", help="lines LEVEL/AREA that are expected to fail")
     add("--json", type=Path, metavar="FILE", help="write the report as JSON (- for stdout, in place of the table)")
     add("--junit", type=Path, metavar="FILE", help="write the report as JUnit XML")
@@ -55,7 +58,26 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part for part in text.split(",") if part)
+    names = tuple(part for part in text.split(",") if part)
+    if not names:
+        raise argparse.ArgumentTypeError(f"expected names with commas between them, got {text!r}. Write at least one.")
+    return names
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, got {text!r}. Write such as 7.")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}. Write such as 20.")
+    return seconds
 
 
 def _pair(text: str) -> tuple[str, str]:
@@ -111,6 +133,8 @@ def act(args: argparse.Namespace) -> int:
         atomic_write_bytes(args.junit, report.junit(results))
     if args.json and str(args.json) != "-":
         atomic_write_text(args.json, report.dumps(results))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what the target said may be in any alphabet
     print(report.dumps(results) if str(args.json) == "-" else report.table(results))
     for line in stale:
         print(line, file=sys.stderr)

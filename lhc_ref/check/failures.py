@@ -3,6 +3,8 @@
 import time
 from dataclasses import replace
 
+import numpy as np
+
 from lhc_ref.check import shrink as smaller
 from lhc_ref.check.cases import Case
 from lhc_ref.check.compare import Finding
@@ -69,7 +71,8 @@ def explain(results: Results, target: Target | None = None, pairs: int = PAIRS) 
         if not failed:
             continue
         why = next((UNSTEADY[f.area] for f in results.of("failed") if f.case.level == level and _unsteady(f)), "")
-        named = diagnose(level, failed, passed, precisions, 0 if why else pairs)
+        with np.errstate(invalid="ignore", over="ignore"):  # the target's infinities are compared as well
+            named = diagnose(level, failed, passed, precisions, 0 if why else pairs)
         unnamed = [t for t, names in named.items() if not names]
         if unnamed and not why and target is not None and _stale(plan, target, *failed[unnamed[0]][0], unnamed[0]):
             why = STALE

@@ -1,5 +1,7 @@
 """The target's process as the runner sees it: calls with a time limit, and whatever ends them as an outcome."""
 
+import contextlib
+import os
 import queue
 import signal
 import subprocess
@@ -13,9 +15,10 @@ import numpy as np
 
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.cases import Case
-from lhc_ref.check.child import receive, send
+from lhc_ref.check.child import printable, receive, send
 from lhc_ref.check.precision import FORMATS
 
+TAIL = 8192  # bytes of what a target printed, of which the last lines are told
 START_S = 120.0  # for the child to import the target and its framework
 
 
@@ -61,9 +64,10 @@ class Target:
         self.close()
 
     def close(self) -> None:
-        """End the process."""
+        """End the process, and those that the target has started and left."""
         if self._process is not None:
-            self._process.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             for stream in (self._process.stdin, self._process.stdout, self._errors):
                 if stream is not None:
@@ -93,7 +97,7 @@ class Target:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         command = [sys.executable, "-m", "lhc_ref.check.child"]
         pipe = subprocess.PIPE
-        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors)
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=self._errors, start_new_session=True)
         self._answers = queue.Queue()
         threading.Thread(target=_forward, args=(process.stdout, self._answers), daemon=True).start()
         send(process.stdin, (self.framework, self.declaration, self.paths))  # type: ignore[arg-type]
@@ -121,8 +125,8 @@ class Target:
         """The process has ended: by which signal or exit code, and its last lines."""
         process = self._process
         code = process.wait() if process is not None else 0
-        self._errors.seek(0)
-        tail = self._errors.read().decode(errors="replace").strip().splitlines()[-3:]
+        self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - TAIL))
+        tail = [printable(t) for t in self._errors.read().decode(errors="replace").strip().splitlines()[-3:]]
         self.close()
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return Outcome(

@@ -120,6 +120,47 @@ def centred(arrays, geometry):
     return {"y": answer["y"]}
 
 
+def objects(arrays, geometry):
+    return {"y": np.array([Layer()], dtype=object)}
+
+
+def text(arrays, geometry):
+    return {"y": "twelve"}
+
+
+def numbered(arrays, geometry):
+    return {**numpy_layer.layer(arrays, geometry), 3: 4}
+
+
+def forks(arrays, geometry):
+    os.fork()
+    return numpy_layer.layer(arrays, geometry)
+
+
+def leaves_a_process(arrays, geometry):
+    pid = os.fork()
+    if not pid:
+        time.sleep(60)
+        os._exit(0)
+    raise ValueError(f"left: {pid}")
+
+
+def scalars(arrays, geometry):
+    return {name: np.float32(0) for name in numpy_layer.layer(arrays, geometry)}
+
+
+def empty(arrays, geometry):
+    return {name: np.zeros((0, 3), np.float32) for name in numpy_layer.layer(arrays, geometry)}
+
+
+def infinite(arrays, geometry):
+    return {name: np.full_like(a, np.inf) for name, a in numpy_layer.layer(arrays, geometry).items()}
+
+
+def odd_words(arrays, geometry):
+    raise ValueError("\x1b[31m red \x00 \ud800 \u2192")
+
+
 not_callable = 3
 
 

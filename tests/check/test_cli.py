@@ -1,5 +1,6 @@
 """The command: what it prints and writes, its exit codes, expected failures, replay."""
 
+import io
 import json
 from xml.etree import ElementTree
 
@@ -110,6 +111,7 @@ def test_lines_that_name_nothing(tmp_path, line):
         ([GOOD, "--levels", "freed"], ConfigError, "level: expected one of free, rigid"),
         ([GOOD, "--dtypes", "int8"], InputError, "dtype: expected one of"),
         ([GOOD, "--case", "rigid:h=5"], ConfigError, "expected a level that is declared"),
+        ([GOOD, "--case", "free:seed=-3"], InputError, "case: expected an id"),
         ([GOOD, "--case", "x"], InputError, "case: expected an id"),
     ],
 )
@@ -118,10 +120,40 @@ def test_what_cannot_be_run_is_an_error(arguments, error, words):
         check(*arguments)
 
 
-@pytest.mark.parametrize("arguments", [["--framework", "cobol"], ["--names", "kernel"], ["--also", "nm"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--framework", "cobol"],
+        ["--names", "kernel"],
+        ["--also", "nm"],
+        ["--seed", "-1"],
+        ["--timeout", "nan"],
+        ["--timeout", "0"],
+        ["--levels", ","],
+    ],
+)
 def test_wrong_usage(arguments):
     with pytest.raises(SystemExit, match="2"):
         check(GOOD, *arguments)
+
+
+@pytest.mark.parametrize("name", ["scalars", "empty", "infinite", "odd_words"])
+def test_no_answer_is_so_odd_that_it_cannot_be_reported(tmp_path, capfd, name):
+    options = "--dtypes", "float32", "--json", tmp_path / "r.json", "--junit", tmp_path / "r.xml"
+    assert check(f"tests.check.broken:{name}", *options) == 1
+    out, err = capfd.readouterr()
+    assert "FAILED free: " in out
+    assert err == ""
+    assert json.loads((tmp_path / "r.json").read_text())["findings"]
+    assert ElementTree.parse(tmp_path / "r.xml").getroot()[0].get("failures") != "0"
+
+
+def test_a_terminal_of_few_letters(monkeypatch):
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", screen)
+    assert check("tests.check.broken:odd_words", "--dtypes", "float32") == 1
+    screen.flush()
+    assert rb"\u2192" in screen.buffer.getvalue()
 
 
 def test_another_seed_makes_other_cases(capsys):

@@ -1,5 +1,10 @@
 """The target's process: whatever happens in it is an outcome, and the next call works."""
 
+import os
+import re
+import subprocess
+import time
+
 import pytest
 
 from lhc_ref.check.adapters import Declaration
@@ -27,6 +32,11 @@ def target():
         ("exits", "crashed", "exit code 0"),
         ("hangs", "timed out", "no answer within 1 s"),
         ("nothing", "raised", 'expected a dict with at least "y"'),
+        ("objects", "raised", "y: expected an array of numbers, got one of object"),
+        ("text", "raised", "y: expected an array of numbers, got one of <U6"),
+        ("numbered", "raised", "expected a dict with names as keys, got the key 3"),
+        ("odd_words", "raised", r"\x1b[31m red \x00 \ud800 " + "\u2192"),
+        ("forks", "ok", ""),
         ("prints", "ok", ""),
         ("reads", "ok", ""),
         ("Layer", "raised", "expected a function, got a class; for a layer of torch"),
@@ -56,6 +66,23 @@ def test_findings(target, name, failing, words):
     found = [f for f in judge(CASE, outcome, solve(CASE, Precision.of("float32"))) if f.status == "failed"]
     assert {f.tensor for f in found} == failing
     assert words in found[0].why
+
+
+def test_what_a_target_leaves_running_ends_with_it():
+    with Target("numpy", Declaration()) as target:
+        text = target.call("tests.check.broken:leaves_a_process", CASE).text
+        pid = int(re.search(r"left: (\d+)", text)[1])
+        os.kill(pid, 0)
+    until = time.monotonic() + 10
+    while _runs(pid) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not _runs(pid)
+
+
+def _runs(pid):
+    """Whether a process is there and no zombie, which nobody may have collected."""
+    found = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(found.strip()) and not found.startswith("Z")
 
 
 def test_what_is_not_returned_is_not_run(target):
