@@ -25,6 +25,8 @@ class KerasAdapter(Adapter):
         self.backend = extras.framework(
             {"tensorflow": "tensorflow", "torch": "torch"}.get(self.keras.backend.backend(), "jax")
         )
+        if self.backend.__name__ == "jax":
+            self.backend.config.update("jax_enable_x64", True)  # else float64 is float32
 
     def call(self, arrays: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         if not (isinstance(self.target, type) and issubclass(self.target, self.keras.layers.Layer)):
