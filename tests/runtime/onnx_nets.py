@@ -6,6 +6,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from lhc_ref.evaluate import evaluate_with_bounds
+from runtime.bench.subject import TOLERATED
+from tests.tolerances import assert_within
 
 OPSET = 17
 
@@ -60,7 +62,21 @@ def batch_of(model, n=3, make=whole):
 
 
 def value_and_bound(loaded, x):
-    """The output in float64 and its bound, as ONNX has it."""
+    """The output of a net of one input and one output in float64 and its bound, as ONNX has it."""
     (given,), (made,) = (list(views.values()) for views in loaded.views)
-    value, bound = evaluate_with_bounds(loaded.spec, {given.value: given.inward(x["x"])})[made.value]
+    value, bound = evaluate_with_bounds(loaded.spec, {given.value: np.ascontiguousarray(given.inward(x))})[made.value]
     return made.outward(value), made.outward(bound)
+
+
+def assert_agrees(loaded, x, wanted):
+    """The runtime is within its bound, and onnxruntime's `wanted` within three times that.
+
+    Its graph is the same but for batch norms, which it may compute by themselves. That is two roundings more for each
+    sum of k >= 2 terms, where the bound counts k + 1, and one for each weight that was folded: no more than twice the
+    bound again. Bounds that are carried through many layers say little: the difference is also one that benchmarks
+    tolerate between engines.
+    """
+    value, bound = value_and_bound(loaded, x)
+    assert_within(loaded.run(x), value, bound, np.float32)
+    assert_within(wanted, value, 3 * bound, np.float32)
+    assert_within(loaded.run(x), wanted, TOLERATED * np.abs(wanted).max(), np.float32)

@@ -289,7 +289,7 @@ ROUNDED = {
 def test_operators_that_round_are_within_their_bounds(name, tmp_path):
     model = ROUNDED[name]
     loaded, x = runtime.load(save(tmp_path, model)), batch_of(model, make=normal)
-    value, bound = value_and_bound(loaded, x)
+    value, bound = value_and_bound(loaded, x["x"])
     assert_within(loaded.run(x), value, bound, np.float32)
     assert_within(reference(model, x)["y"].astype(np.float32), value, bound, np.float32)
 
@@ -300,7 +300,7 @@ def test_an_old_softmax_is_over_all_axes_but_the_batch(tmp_path):
     new = images(node("Flatten", "x", "f"), node("Softmax", "f", "y"))
     x = batch_of(old, make=normal)
     got = runtime.load(save(tmp_path, old)).run(x)
-    value, bound = value_and_bound(runtime.load(save(tmp_path, new, "new.onnx")), x)
+    value, bound = value_and_bound(runtime.load(save(tmp_path, new, "new.onnx")), x["x"])
     assert_within(got.reshape(value.shape), value, bound, np.float32)
 
 

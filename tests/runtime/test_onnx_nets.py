@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 import runtime
-from lhc_ref.evaluate import evaluate_with_bounds
 from tests.tolerances import assert_within
 
 pytest.importorskip("onnx")
-from tests.runtime.onnx_nets import graph, node, normal, save  # it imports onnx
+from tests.runtime.onnx_nets import assert_agrees, graph, node, normal, save, value_and_bound  # it imports onnx
 
 
 class Net:
@@ -98,29 +97,20 @@ NETS = {"residual": residual_net, "mobile": mobile_net, "u": u_net}
 
 @pytest.fixture(params=NETS)
 def net(request, tmp_path):
-    """(path, loaded model, input, the reference's value and bound as ONNX has them)."""
+    """(path, loaded model, input)."""
     path = save(tmp_path, NETS[request.param]())
-    loaded, x = runtime.load(path), normal(7, 19, 3, 16, 16)
-    (given,), (made,) = (list(views.values()) for views in loaded.views)
-    value, bound = evaluate_with_bounds(loaded.spec, {given.value: np.ascontiguousarray(given.inward(x))})[made.value]
-    return path, loaded, x, made.outward(value), made.outward(bound)
+    return path, runtime.load(path), normal(7, 19, 3, 16, 16)
 
 
 def test_nets_run_within_their_bounds(net):
-    _, loaded, x, value, bound = net
+    _, loaded, x = net
+    value, bound = value_and_bound(loaded, x)
     for batch in (1, 19):
         assert_within(loaded.run(x[:batch]), value[:batch], bound[:batch], np.float32)
 
 
 def test_nets_agree_with_onnxruntime(net):
-    """Its graph is the same but for batch norms, which it may compute by themselves.
-
-    That is two roundings more for each sum of k >= 2 terms, where the bound counts k + 1, and one for each weight that
-    was folded: no more than twice the bound again.
-    """
     ort = pytest.importorskip("onnxruntime")
-    path, loaded, x, value, bound = net
-    session = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (want,) = session.run(None, {"x": x})
-    assert_within(want, value, 3 * bound, np.float32)
-    assert_within(loaded.run(x), want, 4 * bound, np.float32)
+    path, loaded, x = net
+    (wanted,) = ort.InferenceSession(str(path), providers=["CPUExecutionProvider"]).run(None, {"x": x})
+    assert_agrees(loaded, x, wanted)

@@ -205,7 +205,7 @@ def test_interpolation_is_within_its_bounds(name, sizes, tmp_path):
     attrs = {"mode": "linear", **RESIZES[name]}
     model = images(node("Resize", "x _ _ s", "y", **attrs), opset=18, s=ints(3, 6, *sizes))
     loaded, x = runtime.load(save(tmp_path, model)), batch_of(model, make=normal)
-    value, bound = value_and_bound(loaded, x)
+    value, bound = value_and_bound(loaded, x["x"])
     assert_within(loaded.run(x), value, bound, np.float32)
     kernels = [made.tensors["kernel"] for made in loaded.spec.nodes if made.op == "conv2d"]
     dense = [kernel.dense() if isinstance(kernel, MaskedKernel) else kernel for kernel in kernels]
