@@ -215,6 +215,11 @@ class Model:
         layout = parts[0][0]
         return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
 
+    def packed_bytes(self, batch: int) -> int:
+        """Memory that the weights take as they are packed for a batch size, in each layout that it runs in."""
+        require_count("batch", batch)
+        return sum(self.plan(layout).bytes for layout, _ in self.layouts(batch))
+
     def working_bytes(self, batch: int, workers: int) -> int:
         """Memory that a run takes on the host for what passes between its layers."""
         parts = [(self.plan(layout), -(-count // layout.lanes)) for layout, count in self.layouts(batch)]

@@ -287,6 +287,10 @@ class GpuModel(Model):
         plan = self.gpu_plan(batch)
         return Explanation(batch, LAYOUT, plan.facts, plan.bytes)
 
+    def packed_bytes(self, batch: int) -> int:
+        """Memory of the device that the weights take."""
+        return self.explain(batch).bytes
+
     def working_bytes(self, batch: int, workers: int) -> int:
         """Nothing: what passes between layers is on the device."""
         return 0

@@ -231,6 +231,16 @@ def test_explain_wants_a_batch(batch):
         Model(classifier()).explain(batch)
 
 
+def test_packed_memory_is_that_of_every_layout_that_a_batch_runs_in():
+    model = Model(classifier())
+    counted = {batch: [layout for layout, _ in model.layouts(batch)] for batch in range(1, 3 * LANES)}
+    assert max(map(len, counted.values())) > 1
+    for batch, layouts in counted.items():
+        assert model.packed_bytes(batch) == sum(model.plan(layout).bytes for layout in layouts) > 0
+    with pytest.raises(InputError, match="batch: expected a whole number"):
+        model.packed_bytes(0)
+
+
 def test_replacing_a_spec_changes_nothing_of_another_model():
     spec = classifier()
     first = Model(spec)

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
@@ -172,6 +173,8 @@ def main():
     STORED.mkdir(exist_ok=True)
     for name, make in SMALL.items():
         net = made(make)
+        if name == "resnet":
+            save_file(net.state_dict(), STORED / "resnet.safetensors")
         for exporter in EXPORTERS:
             path = STORED / f"{name}-{exporter}.onnx"
             export(net, path, exporter)
