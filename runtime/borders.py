@@ -47,7 +47,10 @@ def _check_array(what: str, array: Any, view: View, kinds: tuple[type, ...]) -> 
     rank, skipped = len(batch) + len(view.shape), len(batch)
     if not fits or array.dtype != np.float32 or array.ndim != rank or array.shape[skipped:] != view.shape:
         got = f"{array.dtype}{list(array.shape)}" if fits else type(array).__name__
+        if fits and array.dtype == np.float32:
+            advice = "Give it that shape" + (", the batch first" if batch else "")
+        else:
+            advice = f"Convert it with numpy.asarray(x, numpy.float32){' and put the batch first' if batch else ''}"
         raise InputError(
-            f"{what}: expected float32[{', '.join(map(str, (*batch, *view.shape)))}], got {got}. "
-            f"Convert it with numpy.asarray(x, numpy.float32){' and put the batch first' if batch else ''}."
+            f"{what}: expected float32[{', '.join(map(str, (*batch, *view.shape)))}], got {got}. {advice}."
         )

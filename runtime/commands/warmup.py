@@ -6,10 +6,12 @@ import time
 import numpy as np
 from tqdm import tqdm
 
-from lhc_ref.modelfile import InputSpec, ModelSpec, Node
+from lhc_ref.modelfile import InputError, InputSpec, ModelSpec, Node
+from runtime.kernels.engine import run_alone
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES, MACHINE
 from runtime.kernels.registry import ROWS
+from runtime.kernels.vector import COMPILED
 from runtime.model import Model
 
 
@@ -32,8 +34,20 @@ def compile_all() -> float:
     return time.perf_counter() - begin
 
 
+def kept_in() -> str | None:
+    """The folder where compiled kernels are kept on disk; None where there is none."""
+    stats = getattr(run_alone, "stats", None)
+    return None if stats is None else stats.cache_path
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Compile, and say how long it took."""
+    """Compile, and say how long it took and where it is kept."""
+    folder = kept_in()
+    if COMPILED and folder is None:
+        raise InputError(
+            "cache of compiled kernels: expected a folder that can be written, got none. "
+            "Name one, here and for later runs: NUMBA_CACHE_DIR=FOLDER lhc-run warmup."
+        )
     print(f"compiling for {MACHINE.name} ...", flush=True)
-    print(f"ready after {compile_all():.1f} s")
+    print(f"ready after {compile_all():.1f} s, kept in {folder}")
     return 0

@@ -64,7 +64,15 @@ def read(path: str | os.PathLike[str], constants: Mapping[str, np.ndarray]) -> G
             f"{path}: expected a file that can be read, got '{error.strerror or error}'. Check the path."
         ) from error
     except Exception as error:  # Why all: damaged bytes make protobuf raise its own errors, and checks of external data
-        raise ModelFileError(f"{path}: expected an ONNX model, got '{_line(error)}'. Export it again.") from error
+        text = _line(error)
+        advice = (
+            "Put the file of external data beside it, whole"
+            if "external data" in text.lower() or "should be stored" in text
+            else "Export it again"
+        )
+        raise ModelFileError(f"{path}: expected an ONNX model, got '{text}'. {advice}.") from error
+    if not model.ByteSize():
+        raise ModelFileError(f"{path}: expected an ONNX model, got an empty file. Export or copy it again.")
     return parse(onnx, model, str(path), constants)
 
 
@@ -85,7 +93,7 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
             known.setdefault(sparse.values.name, _dense(onnx, sparse))
         ops = []
         for i, node in enumerate(graph.node):
-            name = node.name or f"{node.op_type}_{i}"
+            name = _name(node, i)
             if node.domain not in ("", "ai.onnx"):
                 problems.append(f"node {name!r} ({node.domain}.{node.op_type}): an operator of another domain")
                 continue
@@ -115,11 +123,19 @@ def _check(onnx: ModuleType, model: Any, path: str) -> None:
     context = onnx.checker.DEFAULT_CONTEXT.__class__()
     context.ir_version = model.ir_version
     context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
-    try:
-        for node in model.graph.node:
+    wrong = []
+    for i, node in enumerate(model.graph.node):
+        try:
             onnx.checker.check_node(node, context)
-    except Exception as error:  # Why all: ValidationError, and what protobuf raises
-        raise ModelFileError(f"{path}: expected valid ONNX nodes, got '{_line(error)}'. Export it again.") from error
+        except Exception as error:  # Why all: ValidationError, and what protobuf raises
+            wrong.append(f"node {_name(node, i)!r} ({node.op_type}): {_line(error).rstrip('.')}")
+    if wrong:
+        raise ModelFileError(f"{path}: expected valid ONNX nodes, got {'; '.join(wrong)}. Export it again.")
+
+
+def _name(node: Any, at: int) -> str:
+    """A node's own name, or one by its place."""
+    return node.name or f"{node.op_type}_{at}"
 
 
 def _line(error: Exception) -> str:

@@ -74,7 +74,7 @@ def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> I
             raise ModelFileError(f"{path}: {error}") from None
     raise ModelFileError(
         f"{path}: expected a graph that can be run, got {len(made)} "
-        f"{'thing' if len(made) == 1 else 'things'} that cannot: {'; '.join(made)}. "
+        f"{'thing' if len(made) == 1 else 'things'} that cannot: {'; '.join(text.rstrip('.') for text in made)}. "
         "Export the net without them, see docs/onnx.md."
     )
 
@@ -153,11 +153,15 @@ def _input(
         if not dims:
             problems.append(f"input {name!r}: a single number, without a batch")
             return None
+        if name in shapes and min(shapes[name], default=1) < 1:
+            problems.append(f"input {name!r}: shapes={tuple(shapes[name])}: no numbers at all")
+            return None
         sizes = [builder.batch[0], *(shapes[name] if name in shapes else dims[1:])]
         if None in sizes or (name in shapes and not _agree(dims[1:], shapes[name])):
             known = ", ".join("?" if size is None else str(size) for size in dims[1:])
+            given = f", not {tuple(shapes[name])}" if name in shapes else ""
             problems.append(
-                f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}"
+                f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}{given}"
             )
             return None
     try:

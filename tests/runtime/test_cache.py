@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from numba.core import caching
 
+from lhc_ref.errors import InputError
+from runtime import cli
+from runtime.commands import warmup
 from runtime.kernels import dispatch, engine, options, team
 from tests.runtime.nets import needs_compiled
 
@@ -39,6 +42,19 @@ def test_every_kept_kernel_is_kept_for_these_sources():
 def test_where_nothing_can_be_written_kernels_are_compiled_and_not_kept(monkeypatch):
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     assert options.entry_kernel(lambda x: x + 1)(2) == 3
+
+
+@needs_compiled
+def test_warmup_says_where_kernels_are_kept_or_refuses(monkeypatch, capsys):
+    monkeypatch.setattr(warmup, "compile_all", lambda: 1.0)
+    assert cli.main(["warmup"]) == 0
+    assert capsys.readouterr().out.endswith(f"ready after 1.0 s, kept in {engine.run_alone.stats.cache_path}\n")
+    assert Path(warmup.kept_in()).is_dir()
+    with monkeypatch.context() as nowhere:
+        nowhere.setattr(caching.CacheImpl, "_locator_classes", [])
+        monkeypatch.setattr(warmup, "run_alone", options.entry_kernel(lambda x: x + 1))
+    with pytest.raises(InputError, match=r"expected a folder that can be written, got none\. .*NUMBA_CACHE_DIR"):
+        cli.main(["warmup"])
 
 
 RUN = """

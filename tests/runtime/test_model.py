@@ -144,6 +144,12 @@ def test_wrong_arguments_are_named(name):
         Model(classifier()).run(x, **options)
 
 
+@pytest.mark.parametrize(("x", "advice"), [(X[:, 1:], "Give it that shape, the batch"), (X.astype(int), "Convert it")])
+def test_the_advice_goes_with_what_is_wrong(x, advice):
+    with pytest.raises(InputError, match=rf"\. {advice}"):
+        Model(classifier()).run(x)
+
+
 def test_inputs_of_different_batches_are_named():
     x = np.zeros((2, 3, 3, 2), np.float32)
     with pytest.raises(InputError, match=r"^inputs: expected one batch size, got \[1, 2\]\. .+\.$"):

@@ -377,8 +377,10 @@ def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
     path = save(tmp_path, model)
     with pytest.raises(ModelFileError, match=r"input 'x': sizes \(6, \?, \?\) beside the batch: give them"):
         runtime.load(path)
-    with pytest.raises(ModelFileError, match="input 'x'"):
+    with pytest.raises(ModelFileError, match=r"give them as shapes=\{'x': \(\.\.\.\)\}, not \(5, 7, 5\)\. "):
         runtime.load(path, shapes={"x": (5, 7, 5)})
+    with pytest.raises(ModelFileError, match=r"input 'x': shapes=\(6, 0, 5\): no numbers at all"):
+        runtime.load(path, shapes={"x": (6, 0, 5)})
     x = {"x": whole(9, 2, 6, 7, 5)}
     assert_exact(runtime.load(path, shapes={"x": (6, 7, 5)}).run(x), reference(model, x)["y"])
 
@@ -487,6 +489,46 @@ def test_files_that_are_no_onnx(data, tmp_path):
     path.write_bytes(data)
     with pytest.raises(ModelFileError, match=r"net\.onnx: expected "):
         runtime.load(path)
+
+
+def test_an_empty_file_and_half_a_file_are_told(tmp_path):
+    path = save(tmp_path, images(node("Conv", "x w", "y"), w=whole(1, 4, 6, 3, 3)))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelFileError, match=r"expected an ONNX model, got '.+'\. Export it again"):
+        runtime.load(path)
+    path.write_bytes(b"")
+    with pytest.raises(ModelFileError, match=r"got an empty file\. Export or copy it again"):
+        runtime.load(path)
+
+
+@pytest.mark.parametrize("left", [None, 10])
+def test_missing_or_short_external_data_are_asked_for(left, tmp_path):
+    model = images(node("Conv", "x w", "y"), w=whole(1, 4, 6, 3, 3))
+    path = tmp_path / "net.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+    if left is None:
+        (tmp_path / "weights").unlink()
+    else:
+        (tmp_path / "weights").write_bytes((tmp_path / "weights").read_bytes()[:left])
+    with pytest.raises(ModelFileError, match=r"Put the file of external data beside it, whole\.$"):
+        runtime.load(path)
+
+
+def test_operators_that_onnx_does_not_know_are_named(tmp_path):
+    nodes = [node("Foo", "x", "a", name="first"), node("Relu", "a", "b"), node("Bar", "b", "y")]
+    with pytest.raises(ModelFileError, match=r"valid ONNX nodes, got node 'first' \(Foo\): .+; node 'Bar_2' \(Bar\): "):
+        runtime.load(save(tmp_path, images(*nodes)))
+
+
+def test_nodes_of_one_name_and_initializers_among_the_inputs(tmp_path):
+    model = images(
+        node("Relu", "x", "r", name="n"), node("Conv", "r w", "y", name="n"), w=whole(1, 4, 6, 3, 3), opset=9
+    )
+    model.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [4, 6, 3, 3]))
+    x = {"x": whole(9, 3, 6, 7, 5)}
+    want = reference(model, {**x, "w": whole(1, 4, 6, 3, 3)})["y"]
+    assert_exact(runtime.load(save(tmp_path, model)).run(x), want)
 
 
 def test_a_path_without_a_file(tmp_path):
