@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lhc_ref import command, modelfile
-from runtime import cli
+from runtime import cli, threads
 from runtime.bench import break_even, measure, roof, worker
 from runtime.bench.processes import EngineError, EngineProcess
 from runtime.commands import bench
@@ -105,7 +105,8 @@ def test_engines_take_turns_after_all_were_checked(model, capsys, here):
 def test_the_text_for_people(model, capsys, here):
     assert cli.main(["bench", model, *QUICK, "--threads", "1,2"]) == 0
     text = capsys.readouterr().out
-    for part in ("engines, in turns", "ours by threads; Amdahl's law", "layers on 2 threads", "break-even", "ours is "):
+    of_layers = f"layers on {threads.resolve(2)} threads"  # one, where nothing is compiled
+    for part in ("engines, in turns", "ours by threads; Amdahl's law", of_layers, "break-even", "ours is "):
         assert part in text
 
 
@@ -120,7 +121,7 @@ def test_a_wrong_answer_is_an_error_before_any_clock_starts(model, capsys, here,
 
 def test_an_engine_that_fails_is_told_and_the_others_go_on(model, capsys, here, monkeypatch):
     def ask(self, request, original=Here.ask):
-        if self.name == "ours-dense" and request["do"] == "time" and here.asked.count(("ours-dense", "time")) > 3:
+        if self.name == "ours-dense" and request["do"] == "time" and here.asked.count(("ours-dense", "time")) > 1:
             raise EngineError("ours-dense: gone")
         return original(self, request)
 
