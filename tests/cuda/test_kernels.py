@@ -21,7 +21,7 @@ from tests.runtime.kernel_cases import LayerCase
 from tests.runtime.nets import conv_spec, definition, net
 from tests.runtime.test_kernels import CORNERS
 from tests.strategies import ConvCase, numbers
-from tests.tolerances import assert_exact, assert_identical, assert_within, sum_bound, unit_roundoff
+from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound, sum_bound, unit_roundoff
 
 few = settings(max_examples=4 if SIMULATED else 40)
 in_every_order = pytest.mark.parametrize("order", ORDERS.values(), ids=ORDERS)
@@ -151,6 +151,67 @@ def test_half_precision_rounds_what_is_stored_and_nothing_else():
 
 
 HALF_SHAPES = {"kernel": (3, 3, 4, 5), "x": (1, 4, 3, 4), "bias": (5,)}
+
+
+# 2048 and ones, whose sum float16 does not reach number by number: above 2048 it counts by twos.
+BIG_FIRST = np.array([2048, 1, 1, 1, 1, 1, 1, 1, 1], np.float32)
+ADDED = {
+    "dense": (
+        net({"x": (9,)}, ["y"], ("dense", "y", ["x"], {}, {"kernel": np.ones((9, 1), np.float32)})),
+        {"x": BIG_FIRST.reshape(1, 9)},
+        2056,
+    ),
+    "conv": (
+        conv_spec(np.ones((3, 3, 1, 1), np.float32), (3, 3, 1), padding="valid"),
+        {"x": BIG_FIRST.reshape(1, 3, 3, 1)},
+        2056,
+    ),
+    "depthwise": (
+        conv_spec(np.ones((3, 3, 1, 2), np.float32), (3, 3, 2), padding="valid", groups=2),
+        {"x": np.repeat(BIG_FIRST, 2).reshape(1, 3, 3, 2)},
+        2056,
+    ),
+    "bias and activation": (
+        conv_spec(np.ones((1, 1, 2, 1), np.float32), (1, 1, 2), np.float32([1])),
+        {"x": np.float32([2048, 1]).reshape(1, 1, 1, 2)},
+        2050,
+    ),
+    "mean": (
+        net({"x": (2, 4, 1)}, ["y"], ("average_pool", "y", ["x"], {"size": (2, 4), "stride": (2, 4)})),
+        {"x": np.float32([2048, 1, 1, 1, 1, 1, 1, 2]).reshape(1, 2, 4, 1)},
+        257,
+    ),
+    "mean of all": (
+        net({"x": (2, 4, 1)}, ["y"], ("global_average_pool", "y", ["x"])),
+        {"x": np.float32([2048, 1, 1, 1, 1, 1, 1, 2]).reshape(1, 2, 4, 1)},
+        257,
+    ),
+}
+
+
+@launching
+@pytest.mark.parametrize("case", ADDED)
+def test_half_precision_adds_up_in_float32(case):
+    spec, inputs, want = ADDED[case]
+    total = np.float16(0)
+    for number in inputs["x"].ravel()[:: 2 if case == "depthwise" else 1]:  # the same sum in float16
+        total = np.float16(total + np.float16(number))
+    assert total < 2056
+    for tile in TINY:
+        got = GuardedGpuModel(spec, tile, storage="float16").run(inputs)
+        assert_exact(got, np.full(got.shape, want, np.float32))
+
+
+@launching
+def test_softmax_of_half_precision_adds_up_in_float32():
+    """The exact result for rounded logits, float32's bound, and one rounding of the output."""
+    x = numbers(5, "x", (2, 300), exact=False)
+    spec = net({"x": (300,)}, ["y"], ("softmax", "y", ["x"]))
+    x_16 = x.astype(np.float16).astype(np.float32)
+    want, inner = oracle.softmax(x_16), softmax_bound(x_16)
+    smallest = float(np.finfo(np.float16).smallest_subnormal)
+    bound = inner + unit_roundoff(np.float16) * (want + inner) + smallest
+    assert_within(GuardedGpuModel(spec, storage="float16").run({"x": x}), want, bound, np.float32)
 
 
 @launching
