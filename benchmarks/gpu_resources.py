@@ -27,7 +27,7 @@ from numba.np.numpy_support import from_dtype
 from tqdm import tqdm
 
 from lhc_ref.files import atomic_write_text
-from runtime.cuda.gate import kernel_of
+from runtime.cuda.kernels.table import kernel_of
 from runtime.cuda.registry import ENTRIES, Entry
 from runtime.cuda.step import STEP
 

@@ -6,6 +6,7 @@ which takes the place of the first where it is installed.
 
 import importlib
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,10 +30,25 @@ def simulated() -> bool:
     return bool(cuda().config.ENABLE_CUDASIM)
 
 
-def kernel_of(entry: Entry) -> Any:
-    """A kernel, to be launched as kernel[blocks, threads, stream](arguments)."""
+def launcher(entry: Entry, blocks: int, stream: Any) -> Any:
+    """A kernel with its grid, to be called with its arguments."""
     cuda()
-    return importlib.import_module("runtime.cuda.kernels.table").kernel_of(entry)
+    kernel = importlib.import_module("runtime.cuda.kernels.table").kernel_of(entry)
+    return _configured(kernel, blocks, entry.threads, stream)
+
+
+def occupy(array: Any, turns: int) -> None:
+    """Keep the device busy on its default stream for so many turns of a few cycles; f32[1] is written."""
+    cuda()
+    kernel = importlib.import_module("runtime.cuda.kernels.occupy").occupy
+    _configured(kernel, 1, 1, 0)(array, turns)
+
+
+def _configured(kernel: Any, blocks: int, threads: int, stream: Any) -> Any:
+    """kernel[...] without numba's warning of grids of few blocks: small batches have them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Grid size")
+        return kernel[blocks, threads, stream]
 
 
 def require_device(device: str) -> int:

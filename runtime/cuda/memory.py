@@ -1,20 +1,29 @@
 """A device's memory for one model: weights sent once, and an arena for each stream, grown as batches ask and kept."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from lhc_ref.modelfile import InputError
-from runtime.cuda.gate import cuda
+from runtime.cuda.gate import cuda, launcher, simulated
 from runtime.cuda.plan import GpuPlan
+from runtime.cuda.registry import Entry
 
 Arrays = dict[str, Any]
 MAX_BATCHES = 64  # batch sizes whose steps are kept
+MAX_LAUNCHERS = 4096  # grids that are kept for a stream: some for each batch size
 
 
 def is_device_array(array: Any) -> bool:
     """Whether an array lies on a GPU, whoever's it is."""
     return hasattr(array, "__cuda_array_interface__") or hasattr(array, "__cuda_ndarray__")
+
+
+@cache
+def array_type() -> type:
+    """numba's class of arrays on a device; found once, since an array is made for it."""
+    return type(cuda().device_array(1, np.float32))
 
 
 def as_device_array(what: str, array: Any, device: int) -> Any:
@@ -54,15 +63,28 @@ class Arena:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, str], Any] = {}
+        self.views: dict[int, tuple[GpuPlan, Arrays]] = {}  # of a batch: `between`, until other memory is taken
+        self._launchers: dict[tuple[Entry, int], Any] = {}
 
     def take(self, use: str, size: int, dtype: str) -> Any:
         """dtype[size]; the memory that this use had before, if it is enough. Holds what the last run left."""
         kept = self._buffers.get((use, dtype))
         if kept is None or kept.size < size:
             self._buffers.pop((use, dtype), None)  # freed before the larger one is allocated
+            self.views.clear()
             kept = None
             self._buffers[use, dtype] = kept = cuda().device_array(max(size, 1), np.dtype(dtype))
         return kept[: max(size, 1)]
+
+    def launcher(self, entry: Entry, blocks: int, stream: Any) -> Any:
+        """A kernel with its grid, on this memory's stream; kept, but a simulated kernel has one grid at a time."""
+        if simulated():
+            return launcher(entry, blocks, stream)
+        if (entry, blocks) not in self._launchers:
+            if len(self._launchers) >= MAX_LAUNCHERS:
+                self._launchers.clear()
+            self._launchers[entry, blocks] = launcher(entry, blocks, stream)
+        return self._launchers[entry, blocks]
 
     @property
     def bytes(self) -> int:
@@ -71,9 +93,15 @@ class Arena:
 
 
 def between(plan: GpuPlan, arena: Arena, batch: int) -> Arrays:
-    """Flat arrays of the values between layers, by name, in the arena."""
-    whole = arena.take("values", plan.arena_size * batch, plan.storage)
-    return {name: whole[at * batch : (at + size) * batch] for name, (at, size) in plan.places.items()}
+    """Flat arrays of the values between layers, by name, in the arena. Kept, since numba is slow at making views."""
+    of, views = arena.views.get(batch, (None, {}))
+    if of is not plan:
+        whole = arena.take("values", plan.arena_size * batch, plan.storage)
+        views = {name: whole[at * batch : (at + size) * batch] for name, (at, size) in plan.places.items()}
+        if len(arena.views) >= MAX_BATCHES:
+            arena.views.clear()
+        arena.views[batch] = plan, views
+    return dict(views)
 
 
 def as_stream(stream: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from lhc_ref.modelfile import InputError, ModelSpec, infer_shapes
 from runtime import borders
 from runtime.cuda import memory
-from runtime.cuda.gate import cuda, failures, kernel_of, require_device
+from runtime.cuda.gate import cuda, failures, occupy, require_device, simulated
 from runtime.cuda.plan import USER, GpuPlan, Launch, build
 from runtime.cuda.registry import ENTRIES, Entry
 from runtime.explain import Explanation
@@ -23,6 +23,7 @@ from runtime.views import View
 
 MAX_PLANS = 4  # kept on the device; plans differ by their tiles alone, and weights are in each
 MAX_ARENAS = 4  # streams whose memory is kept
+OCCUPIED_TURNS = 100_000  # for each launch: of 4 cycles or more, so 0.2 ms at 2 GHz; numba needs less to queue one
 LAYOUT = "nhwc"
 
 
@@ -126,7 +127,7 @@ class GpuModel(Model):
             Out of memory, or a GPU that fails. The model can be run again.
         """
         with self._device("run"):
-            kinds = np.ndarray, type(cuda().device_array(1, np.float32))
+            kinds = np.ndarray, memory.array_type()
             given, batch = borders.check_inputs(self._input_views, self._as_arrays("input", x), kinds)
             if out is None:
                 on_device = batch and all(memory.is_device_array(array) for array in given.values())
@@ -200,7 +201,7 @@ class GpuModel(Model):
         blocks = launch.entry.blocks(size, pixels, int(step["tiles"]))
         x = run.values[launch.x]
         other = x if launch.other is None else run.values[launch.other]
-        kernel_of(launch.entry)[blocks, launch.entry.threads, run.stream](
+        run.arena.launcher(launch.entry, blocks, run.stream)(
             loaded.steps(run.batch),
             np.int32(launch.step),
             x,
@@ -214,7 +215,7 @@ class GpuModel(Model):
 
     def time_launches(self, batch: int, repeats: int = 20) -> list[float]:
         """Seconds of each launch of a batch by the device's events: medians over `repeats` runs on zeros, after one
-        that is not timed.
+        that is not timed. All are queued while the device is kept busy, so that what Python takes is not in them.
         """
         require_count("batch", batch)
         require_count("repeats", repeats)
@@ -226,9 +227,10 @@ class GpuModel(Model):
                 values = run.arena.take(f"timed {name}", host.size, "float32")
                 values.copy_to_device(host)
                 run.values[self._users(name)] = values
-            launches = run.loaded.plan.launches
+            launches, busy = run.loaded.plan.launches, run.arena.take("busy", 1, "float32")
             for _ in range(repeats + 1):
                 marks = [cuda().event() for _ in range(len(launches) + 1)]
+                occupy(busy, 1 if simulated() else OCCUPIED_TURNS * len(launches))
                 marks[0].record()
                 for launch, mark in zip(launches, marks[1:], strict=True):
                     self._launch(run, launch)
@@ -242,19 +244,12 @@ class GpuModel(Model):
         _, batch = borders.check_inputs(self._input_views, x)
         require_count("images in x", batch)
         times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
-        total = sum(times)
-        of_layer = [0.0] * len(plan.facts)
-        copies = {True: 0.0, False: 0.0}  # before and after the layers
-        for number, (seconds, launch) in enumerate(zip(times, plan.launches, strict=True)):
-            if launch.layer >= 0:
-                of_layer[launch.layer] += seconds
-            else:
-                copies[number < len(self.spec.inputs)] += seconds
+        total, of_layer, copies = sum(times), *plan.seconds_of_layers(times)
         layers = tuple(
             LayerTime(facts.layer, facts.kernel, seconds, seconds / total if total else 0.0)
             for facts, seconds in zip(plan.facts, of_layer, strict=True)
         )
-        return Profile(batch, 1, repeats, total, layers, copies[True], copies[False], 0.0)
+        return Profile(batch, 1, repeats, total, layers, *copies, 0.0)
 
     def trial(self, batch: int, repeats: int = 5) -> dict[str, str]:
         """Try every tile for every convolution on the device at a batch size, and keep the fastest for each layer.

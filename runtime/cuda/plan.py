@@ -72,6 +72,19 @@ class GpuPlan:
         """Device memory of weights, vectors, index and steps."""
         return self.weights.nbytes + self.vectors.nbytes + self.index.nbytes + self.steps.nbytes
 
+    def seconds_of_layers(self, times: Sequence[float]) -> tuple[list[float], tuple[float, float]]:
+        """What launches took, by layer; and the copies before and after the layers."""
+        of_layer, before, after = [0.0] * len(self.facts), 0.0, 0.0
+        numbers = [launch.layer for launch in self.launches]
+        for at, (number, seconds) in enumerate(zip(numbers, times, strict=True)):
+            if number >= 0:
+                of_layer[number] += seconds
+            elif max(numbers[:at], default=-1) < 0:
+                before += seconds
+            else:
+                after += seconds
+        return of_layer, (before, after)
+
     def steps_for(self, batch: int) -> np.ndarray:
         """The steps for so many images; InputError where an index would not fit into 32 bits."""
         if batch > self.most_images:

@@ -1,6 +1,7 @@
 """What `device="cuda"` says where there is no GPU, and that the CPU does not notice."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -88,6 +89,31 @@ class CudaAPIError(Exception):
 def test_failures_of_the_driver_are_told(error, match):
     with pytest.raises(DeviceError, match=match), gate.failures("run"):
         raise error
+
+
+class WarningKernel:
+    """Warns as numba does of a grid of few blocks, or of something else."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def __getitem__(self, grid):
+        warnings.warn(self.text, stacklevel=1)
+        return grid
+
+
+def test_small_grids_are_no_news_but_other_warnings_are():
+    few = WarningKernel("Grid size 1 will likely result in GPU under-utilization due to low occupancy.")
+    assert gate._configured(few, 1, 2, 0) == (1, 2, 0)
+    with pytest.warns(UserWarning, match="another"):
+        gate._configured(WarningKernel("another"), 1, 2, 0)
+
+
+@launching
+def test_the_device_is_occupied_for_so_many_turns():
+    array = cuda.to_device(np.zeros(1, np.float32))
+    gate.occupy(array, 3)
+    assert array.copy_to_host().tolist() == [1.75]
 
 
 def test_other_failures_pass():
