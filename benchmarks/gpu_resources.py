@@ -113,14 +113,14 @@ def _ptxas() -> Assembler:
 
 
 def resources(log: str) -> dict[str, int]:
-    """Registers of a thread, bytes spilled by it, bytes of shared memory of a block."""
-    spilled = re.search(r"(\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    """Registers of a thread, its bytes outside them (spilled, or arrays that did not fit), bytes shared by a block."""
+    spilled = re.search(r"(?:(\d+) bytes stack frame, )?(\d+) bytes spill stores, (\d+) bytes spill loads", log)
     registers, shared = re.search(r"[Uu]sed (\d+) registers", log), re.search(r"(\d+) bytes smem", log)
     if spilled is None or registers is None:
         raise RuntimeError(f"assembler: expected registers and spills in its log, got: {log}")
     return {
         "registers": int(registers[1]),
-        "spilled_bytes": int(spilled[1]) + int(spilled[2]),
+        "spilled_bytes": max(int(spilled[1] or 0), int(spilled[2]) + int(spilled[3])),
         "shared_bytes": int(shared[1]) if shared else 0,
     }
 

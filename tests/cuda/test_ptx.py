@@ -59,6 +59,10 @@ def test_the_table_is_whole():
             "0 bytes stack frame, 8 bytes spill stores, 4 bytes spill loads\nUsed 40 registers, 128 bytes smem",
             (40, 12, 128),
         ),
+        (
+            "64 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads\nUsed 9 registers",  # an array in memory
+            (9, 64, 0),
+        ),
         ("0 bytes spill stores, 0 bytes spill loads\nptxas info : Used 9 registers, used 1 barriers", (9, 0, 0)),
     ],
 )
