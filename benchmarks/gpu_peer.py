@@ -1,6 +1,8 @@
 """What stands beside our kernels on a GPU: cuDNN through PyTorch, and kernels that find the device's ceilings."""
 
 import importlib
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,16 +67,16 @@ def _torch() -> Any:
     return torch if torch.cuda.is_available() else None
 
 
-def engines(spec: ModelSpec) -> "dict[str, Peer]":
-    """cuDNN in three precisions; none without PyTorch."""
+def engines(spec: ModelSpec) -> "dict[str, Callable[[], Peer]]":
+    """What makes cuDNN's nets in three precisions; none without PyTorch."""
     torch = _torch()
     if torch is None:
         print("cuDNN: not measured, PyTorch with a GPU is not installed", flush=True)
         return {}
     return {
-        "cudnn-float32": Peer(torch, spec, torch.float32, tf32=False),
-        "cudnn-tf32": Peer(torch, spec, torch.float32, tf32=True),
-        "cudnn-bfloat16": Peer(torch, spec, torch.bfloat16, tf32=False),
+        "cudnn-float32": partial(Peer, torch, spec, torch.float32, tf32=False),
+        "cudnn-tf32": partial(Peer, torch, spec, torch.float32, tf32=True),
+        "cudnn-bfloat16": partial(Peer, torch, spec, torch.bfloat16, tf32=False),
     }
 
 

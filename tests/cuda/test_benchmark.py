@@ -1,6 +1,7 @@
 """The benchmark of GPUs runs at toy size, checks its answers first, and says what it could not do."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -10,7 +11,6 @@ from tests.cuda.gpus import launching, turns
 
 
 @launching
-@pytest.mark.filterwarnings("ignore:overflow encountered")  # the simulator's float32, in what finds the ceiling
 def test_the_toy_run_writes_what_it_found(tmp_path, capsys):
     out = tmp_path / "gpu.json"
     with turns():
@@ -19,6 +19,35 @@ def test_the_toy_run_writes_what_it_found(tmp_path, capsys):
     assert {"float32", "float16"} <= set(result["engines"])
     assert result["engines"]["float32"]["launches"] == 1
     assert [row["layer"] for row in result["engines"]["float16"]["layers"]] == ["copy", "conv2d0+relu1", "copy"]
+
+
+def fails():
+    raise RuntimeError("no cuDNN")
+
+
+@launching
+@pytest.mark.filterwarnings("ignore:Simulator timings are bogus")
+def test_an_engine_that_fails_is_named_and_the_others_go_on(monkeypatch):
+    monkeypatch.setattr(gpu.gpu_peer, "engines", lambda spec: {"cudnn-float32": fails})
+    with turns():
+        result = gpu.measure(gpu.TOY_NETS[0], 1, True, {"macs_per_s": 1.0, "bytes_per_s": 1.0}, True)
+    assert result["engines"]["cudnn-float32"] == {"error": "RuntimeError: no cuDNN"}
+    text = "\n".join(gpu.lines(result))
+    assert "cudnn-float32   RuntimeError: no cuDNN" in text
+    assert "without gaps between launches" in text
+
+
+@launching
+def test_what_no_time_was_left_for_is_a_failure(tmp_path, capsys):
+    with turns():
+        assert gpu.main(["--toy", "--only-ours", "--seconds", "0", "--out", str(tmp_path / "gpu.json")]) == 1
+    assert "batch 2: not measured, no time is left" in capsys.readouterr().out
+
+
+def test_a_command_that_takes_too_long_is_told():
+    found = gpu._command([sys.executable, "-c", "import time; time.sleep(60)"], 0.2)
+    assert found["status"] == "took more than 0.2 s"
+    assert gpu._command([sys.executable, "-c", "print(1); raise SystemExit(3)"], 60)["status"] == 3
 
 
 @pytest.mark.parametrize("wrong", [1.001, np.nan])
