@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from runtime.commands.report import time_text
-from runtime.plan import LayerFacts
+from runtime.facts import LayerFacts
 
 CLEAR_GAIN = 1.05
 LARGE_SHARE = 0.25

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 
-from runtime.plan import LayerFacts
+from runtime.facts import LayerFacts
 
 
 @dataclass(frozen=True)

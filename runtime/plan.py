@@ -10,38 +10,19 @@ from functools import cached_property
 import numpy as np
 
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime import topology
 from runtime.buffers import Lifetime, aligned_copy, assign
+from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
 from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
-from runtime.select import Choice, choose, executed_macs, part_channels, tile_channels
+from runtime.select import Choice, choose, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
 TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
-
-
-@dataclass(frozen=True)
-class LayerFacts:
-    """What `explain` tells of one layer; MACs are of one image, bytes of the packed weights and index."""
-
-    layer: str
-    op: str
-    shape: Shape
-    out_shape: Shape
-    kernel: str
-    why: str
-    density: float | None
-    macs_nominal: int
-    macs_kept: int
-    macs_executed: int
-    macs_computed: int
-    predicted_cycles: float
-    bytes: int
 
 
 @dataclass(frozen=True)
@@ -222,32 +203,6 @@ def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> in
     return len(builder.steps) - 1
 
 
-def layer_facts(layer: Layer, kernel: str, why: str, computed_macs: int, cycles: float, bytes_: int) -> LayerFacts:
-    """What `explain` tells of a layer; its MACs are counted here."""
-    density, nominal, kept, executed = None, 0, 0, 0
-    if layer.kernel is not None:
-        pixels = layer.out_shape[0] * layer.out_shape[1]
-        existing = topology.of_layer(layer).kept
-        density = float(existing.sum() / layer.kernel.size)
-        nominal, kept = layer.kernel.size * pixels, int(existing.sum()) * pixels
-        executed = executed_macs(layer)
-    return LayerFacts(
-        "+".join(layer.nodes),
-        layer.op,
-        layer.shape,
-        layer.out_shape,
-        kernel,
-        why,
-        density,
-        nominal,
-        kept,
-        executed,
-        computed_macs,
-        cycles,
-        bytes_,
-    )
-
-
 def _lifetimes(spec: ModelSpec, layers: list[Layer], shapes: dict[str, Shape], layout: Layout) -> list[Lifetime]:
     first = {i.name: 0 for i in spec.inputs} | {layer.output: n + 1 for n, layer in enumerate(layers)}
     last = dict(first)
@@ -303,7 +258,10 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
             progress(layer.name)
         make = _conv_step if layer.op == "conv2d" else _other_step
         placed = make(builder, work, choice)
-        facts = layer_facts(layer, choice.entry.name, choice.why, choice.computed_macs, choice.cycles, placed)
+        candidates = (KernelCost(c.entry.name, c.cycles) for c in choice.candidates)
+        facts = layer_facts(
+            layer, choice.entry.name, choice.why, choice.chosen.computed_macs, choice.cycles, placed, candidates
+        )
         builder.facts.append(facts)
     outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
     nothing = np.zeros(LANES)

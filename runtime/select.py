@@ -45,13 +45,21 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen kernel of a layer, all candidates with their predicted cycles, and the reason in words."""
+    """The chosen kernel of a layer, the reason in words, and all that could run it with their predicted cycles."""
 
-    entry: Entry
-    cycles: float
-    computed_macs: int
+    chosen: Candidate
     why: str
-    candidates: tuple[Candidate, ...] = ()
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def entry(self) -> Entry:
+        """The chosen kernel."""
+        return self.chosen.entry
+
+    @property
+    def cycles(self) -> float:
+        """What is predicted for it."""
+        return self.chosen.cycles
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,15 +162,31 @@ def is_depthwise(layer: Layer) -> bool:
     return layer.groups > 1 and layer.groups == layer.shape[2] == layer.out_shape[2]
 
 
-def _choose_conv(layer: Layer, layout: Layout) -> Choice:
+def _conv_candidates(layer: Layer, layout: Layout) -> tuple[Candidate, ...]:
     kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
     fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
     traffic = memory_cycles(layer, layout)
-    candidates = tuple(_candidate(layer, e, tile_channels(e), traffic) for e in fitting) + _scattered(
-        layer, layout, traffic
-    )
-    best = min(candidates, key=lambda c: c.cycles)
-    return Choice(best.entry, best.cycles, best.computed_macs, _reason(layer, best, candidates), candidates)
+    rows = (_candidate(layer, e, tile_channels(e), traffic) for e in fitting)
+    return (*rows, *_scattered(layer, layout, traffic))
+
+
+def _only(entry: Entry, cycles: float, computed_macs: int = 0) -> tuple[Candidate, ...]:
+    return (Candidate(entry, cycles, cycles, computed_macs),)
+
+
+def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], str]:
+    """All kernels that could run a layer, in the order of preference on ties; why there is one alone, if so."""
+    vectors = layout.size(layer.out_shape) / LANES
+    taps = layer.window.size[0] * layer.window.size[1]
+    if layer.op != "conv2d":
+        entry = entries_for(FAMILIES[layer.op], layout.name)[0]
+        return _only(entry, vectors * taps), "the only kernel for this operator"
+    if is_depthwise(layer) and layout.lanes == 1:
+        entry = entries_for(Kernel.DEPTHWISE, layout.name)[0]
+        h, w, c_out = layer.out_shape
+        only = _only(entry, vectors * (taps + TILE_OVERHEAD_CYCLES / 8), c_out * h * w * taps)
+        return only, "depthwise: one input channel for each output channel, channels in the lanes"
+    return _conv_candidates(layer, layout), ""
 
 
 def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) -> str:
@@ -184,20 +208,6 @@ def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) ->
 
 def choose(layer: Layer, layout: Layout) -> Choice:
     """The kernel for one layer in one layout. Deterministic; depends neither on threads nor on timing. O(weights)."""
-    if layer.op != "conv2d":
-        family = FAMILIES[layer.op]
-        entry = entries_for(family, layout.name)[0]
-        size = layout.size(layer.out_shape) * layer.window.size[0] * layer.window.size[1]
-        return Choice(entry, size / LANES, 0, "the only kernel for this operator")
-    if is_depthwise(layer) and layout.lanes == 1:
-        entry = entries_for(Kernel.DEPTHWISE, layout.name)[0]
-        h, w, _ = layer.out_shape
-        taps = layer.window.size[0] * layer.window.size[1]
-        vectors = layout.size(layer.out_shape) / LANES
-        return Choice(
-            entry,
-            vectors * (taps + TILE_OVERHEAD_CYCLES / 8),
-            layer.out_shape[2] * h * w * taps,
-            "depthwise: one input channel for each output channel, channels in the lanes",
-        )
-    return _choose_conv(layer, layout)
+    candidates, only = _candidates(layer, layout)
+    best = min(candidates, key=lambda c: c.cycles)
+    return Choice(best, only or _reason(layer, best, candidates), candidates)

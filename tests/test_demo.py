@@ -17,7 +17,7 @@ from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
 from runtime.bench import machine as bench_machine
 from runtime.bench import timing
 from runtime.commands import verify
-from runtime.plan import LayerFacts
+from runtime.facts import LayerFacts
 from tests.runtime.conftest import compiled  # noqa: F401 - before the first test: one process at a time compiles
 
 QUICK = "--model golden --groups 4,4 --epochs-coarse 3 --epochs-fine 1 --enable-epochs 1 --ramp-epochs 1"
@@ -203,7 +203,7 @@ def test_machine_facts_outside_a_checkout(monkeypatch, tmp_path):
     assert machine.facts()["commit"] is None
 
 
-LAYER = LayerFacts("conv1", "conv2d", (8, 8, 1), (8, 8, 8), "k", "scattered", 0.1, 0, 0, 0, 0, 1000.0, 0)
+LAYER = LayerFacts("conv1", "conv2d", (8, 8, 1), (8, 8, 8), "k", "scattered", 0.1, 0, 0, 0, 0, 1000.0, 0, ())
 POOL = replace(LAYER, layer="pool", op="max_pool", density=None)
 
 

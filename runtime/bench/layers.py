@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from runtime.bench.roof import Roof
-from runtime.plan import LayerFacts
+from runtime.facts import LayerFacts
 
 BYTES = 4  # of a float32
 

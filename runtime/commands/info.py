@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from math import prod
 from typing import Any
 
@@ -13,9 +14,9 @@ from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor, infer_shape
 from runtime import threads, topology
 from runtime.commands.arguments import add_json, whole
 from runtime.commands.report import emit, printable, shape_text, table
+from runtime.facts import LayerFacts
 from runtime.kernels.machine import MACHINE
 from runtime.onnx import is_onnx
-from runtime.plan import LayerFacts
 from runtime.spec import to_layers
 
 MOST_FREQUENT = 8  # patterns drawn for a layer
@@ -83,6 +84,7 @@ def _layer_facts(spec: ModelSpec, rows: Sequence[LayerFacts]) -> list[dict[str, 
             "predicted_cycles": facts.predicted_cycles,
             "kernel": facts.kernel,
             "why": facts.why,
+            "candidates": [asdict(candidate) for candidate in facts.candidates],
         }
         for layer, facts in zip(to_layers(spec), rows, strict=True)
     ]

@@ -15,7 +15,7 @@ from runtime import Model
 from runtime.commands.arguments import add_json, whole
 from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit, shape_text, table
-from runtime.plan import LayerFacts
+from runtime.facts import LayerFacts
 
 WARNING = (
     "The smallest weights are gone and nothing was trained: accuracy is lost, and training the kept weights on is up "

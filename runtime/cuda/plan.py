@@ -15,7 +15,7 @@ from runtime.cuda.pack import LIMIT, pack, pack_depthwise
 from runtime.cuda.registry import ENTRIES, Entry, Kernel
 from runtime.cuda.select import H100, Choice, choose_conv, estimate_plain, reason
 from runtime.cuda.step import ADD, SAME, STEP
-from runtime.plan import LayerFacts, layer_facts
+from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.select import is_depthwise
 from runtime.spec import FUNCTIONS, Layer, Shape, as_image, to_layers
 
@@ -147,7 +147,7 @@ def _conv(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
     bias = np.zeros(layer.out_shape[2], np.float32) if layer.bias is None else layer.bias
     if is_depthwise(layer):
         estimate = estimate_plain(layer, builder.batch, builder.number_bytes)
-        choice = Choice(builder.plain[Kernel.DEPTHWISE], estimate, f"depthwise: {reason(estimate)}")
+        choice = Choice.only(builder.plain[Kernel.DEPTHWISE], estimate, f"depthwise: {reason(estimate)}")
         weights = pack_depthwise(layer)
         step = builder.launch(choice.entry, ends, layer.shape, layer.out_shape, number)
         extra = 0
@@ -191,7 +191,7 @@ def _plain(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
     """The launch of a layer whose kernel has no choice; gives the bytes of its numbers."""
     entry = builder.plain[FAMILIES[layer.op]]
     estimate = estimate_plain(layer, builder.batch, builder.number_bytes)
-    choice = Choice(entry, estimate, f"the only kernel for this operator: {reason(estimate)}")
+    choice = Choice.only(entry, estimate, f"the only kernel for this operator: {reason(estimate)}")
     if layer.op == "move":
         return choice, _move(builder, layer, number)
     step = builder.launch(entry, (layer.x, layer.other, layer.output), layer.shape, layer.out_shape, number)
@@ -251,8 +251,13 @@ def build(
     for number, layer in enumerate(layers):
         choice, bytes_ = (_conv if layer.op == "conv2d" else _plain)(builder, layer, number)
         macs = choice.estimate.macs // batch
+        candidates = [
+            KernelCost(entry.name(storage), estimate.seconds * H100.clock_hz) for entry, estimate in choice.candidates
+        ]
         cycles = choice.estimate.seconds * H100.clock_hz
-        builder.facts.append(layer_facts(layer, choice.entry.name(storage), choice.why, macs, cycles, bytes_))
+        builder.facts.append(
+            layer_facts(layer, choice.entry.name(storage), choice.why, macs, cycles, bytes_, candidates)
+        )
     if storage == "float16":
         for name in spec.outputs:
             _copy(builder, name, name + USER, shapes[name])

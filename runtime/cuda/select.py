@@ -62,11 +62,17 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Choice:
-    """The chosen kernel of a layer, its estimate and the reason in words."""
+    """The chosen kernel of a layer, its estimate, the reason in words, and all that could run it."""
 
     entry: Entry
     estimate: Estimate
     why: str
+    candidates: tuple[tuple[Entry, Estimate], ...]
+
+    @classmethod
+    def only(cls, entry: Entry, estimate: Estimate, why: str) -> "Choice":
+        """Of a layer that one kernel alone can run."""
+        return cls(entry, estimate, why, ((entry, estimate),))
 
 
 def tensor_bytes(layer: Layer, batch: int, number_bytes: int) -> int:
@@ -122,12 +128,13 @@ def choose_conv(
     layer: Layer, entries: Sequence[Entry], batch: int, number_bytes: int, machine: Machine = H100
 ) -> Choice:
     """The tile with the least predicted time; the first of equals. Deterministic: no device is asked."""
-    found = [(estimate_conv(layer, entry, batch, number_bytes, machine), entry) for entry in entries]
-    best, entry = min(found, key=lambda pair: pair[0].seconds)
+    found = tuple((entry, estimate_conv(layer, entry, batch, number_bytes, machine)) for entry in entries)
+    entry, best = min(found, key=lambda pair: pair[1].seconds)
     others = ", ".join(
-        f"{one.tile.name} {estimate.seconds * 1e6:,.0f}" for estimate, one in found if one.tile and one is not entry
+        f"{one.tile.name} {estimate.seconds * 1e6:,.0f}" for one, estimate in found if one.tile and one is not entry
     )
-    return Choice(entry, best, f"{reason(best, machine)}; other tiles {others} us" if others else reason(best, machine))
+    why = f"{reason(best, machine)}; other tiles {others} us" if others else reason(best, machine)
+    return Choice(entry, best, why, found)
 
 
 def reason(estimate: Estimate, machine: Machine = H100) -> str:

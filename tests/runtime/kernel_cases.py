@@ -100,7 +100,7 @@ def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
     kernel, window = np.ones((1, 1, c_in // groups, c_out), np.float32), Window((1, 1), stride)
     layer = Layer("conv2d", ("probe",), "x", "y", (1, 1, c_in), (1, 1, c_out), window, kernel=kernel, groups=groups)
     choice = select.choose(layer, LAYOUTS[entry.layouts[0]])
-    return entry in (choice.entry, *(candidate.entry for candidate in choice.candidates))
+    return entry in [candidate.entry for candidate in choice.candidates]
 
 
 @cache

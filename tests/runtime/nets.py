@@ -174,9 +174,8 @@ class GuardedModel(Model):
 
     def _choose(self, layer, layout):
         choice = select.choose(layer, layout)
-        if self.entry in [candidate.entry for candidate in choice.candidates]:
-            choice = replace(choice, entry=self.entry)
-        return replace(choice, cycles=1e12) if self.small_tasks else choice
+        chosen = next((c for c in choice.candidates if c.entry == self.entry), choice.chosen)
+        return replace(choice, chosen=replace(chosen, cycles=1e12) if self.small_tasks else chosen)
 
     def _patched(self, function, *arguments):
         """A call with this model's kernel and task sizes in the planner's places."""

@@ -1,9 +1,10 @@
 """The choice of kernels: deterministic, the cheapest of all that fit, and with a reason that names its numbers."""
 
+import json
 import os
 import re
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -12,11 +13,13 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from runtime import select, threads
+from runtime.explain import Explanation
+from runtime.facts import KernelCost
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
 from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS
-from runtime.plan import draft
+from runtime.plan import build, draft
 from runtime.spec import Layer, Window, to_layers
 from tests import oracle, strategies
 from tests.model_strategies import models
@@ -57,14 +60,12 @@ def test_the_cheapest_fitting_candidate_is_chosen_each_time(case, density, layou
     assert select.choose(replace(layer), layout) == choice
     assert REGISTRY[choice.entry.name] is choice.entry
     assert layout.name in choice.entry.layouts
-    if choice.candidates:
-        assert choice.cycles == min(candidate.cycles for candidate in choice.candidates)
-        chosen = next(c for c in choice.candidates if c.entry is choice.entry)
-        assert (chosen.cycles, chosen.computed_macs) == (choice.cycles, choice.computed_macs)
-        for candidate in choice.candidates:
-            assert layout.name in candidate.entry.layouts
-            assert layout.fits(case.c_out, select.tile_channels(candidate.entry))
-            assert 0 < candidate.cycles <= candidate.dense_cycles
+    assert choice.chosen in choice.candidates
+    assert choice.cycles == min(candidate.cycles for candidate in choice.candidates)
+    for candidate in choice.candidates:
+        assert layout.name in candidate.entry.layouts
+        assert layout.fits(case.c_out, select.tile_channels(candidate.entry))
+        assert 0 < candidate.cycles <= candidate.dense_cycles
 
 
 def test_the_choice_knows_neither_threads_nor_time(monkeypatch):
@@ -111,6 +112,9 @@ def test_multiply_adds_are_counted_as_they_are_executed(case, density, layout):
             oracle.windows(case.size_hw, case.kernel_hw, case.stride, case.padding, case.dilation)]  # fmt: skip
     assert select.executed_macs(layer) == sum(int(kept[tap].sum()) for tap in taps)
     for candidate in select.choose(layer, layout).candidates:
+        if candidate.entry.kernel == Kernel.DEPTHWISE:  # which computes every tap
+            assert candidate.computed_macs == np.prod(case.output_hw) * case.c_out * np.prod(case.kernel_hw)
+            continue
         size = select.tile_channels(candidate.entry)
         tiles = [range(first, min(first + size, case.c_out)) for first in range(0, case.c_out, size)]
         want = sum(size * int(kept[tap][:, list(tile)].any(1).sum()) for tap in taps for tile in tiles)
@@ -186,6 +190,25 @@ def test_a_grouped_layer_without_a_missing_weight_is_not_called_sparse_in_its_fa
     assert select.executed_macs(layer) < layer.kernel.size * 64
 
 
+@both_layouts
+def test_explain_lists_all_candidates_with_what_is_predicted(layout):
+    spec = net(
+        {"x": (6, 6, 32)},
+        ["y"],
+        ("conv2d", "c", ["x"], {"padding": "same"}, {"kernel": np.ones((3, 3, 32, 32), np.float32)}),
+        ("max_pool", "y", ["c"], {"size": (2, 2), "stride": (2, 2)}),
+    )
+    made = draft(spec, layout)
+    convolution, pool = build(spec, made).facts
+    assert len(convolution.candidates) > 1
+    for facts, choice in zip((convolution, pool), made.choices, strict=True):
+        want = [KernelCost(c.entry.name, c.cycles) for c in choice.candidates]
+        assert list(facts.candidates) == want
+        assert KernelCost(facts.kernel, facts.predicted_cycles) in want
+    as_json = json.loads(Explanation(64, layout.name, (convolution, pool), 0).json())
+    assert as_json["rows"][0]["candidates"] == [asdict(entry) for entry in convolution.candidates]
+
+
 # --- What blocks of zeros buy ----------------------------------------------------------------------------------------
 
 
@@ -210,7 +233,7 @@ def test_unshared_patterns_of_wide_layers_run_one_output_at_a_time():
     mask = np.random.default_rng(0).random(shape) < 0.1
     choice = select.choose(conv_layer(masked(np.ones(shape, np.float32), mask)), IMAGES)
     assert choice.entry.kernel == Kernel.CONV_SCATTERED
-    assert choice.computed_macs == select.executed_macs(conv_layer(masked(np.ones(shape, np.float32), mask)))
+    assert choice.chosen.computed_macs == select.executed_macs(conv_layer(masked(np.ones(shape, np.float32), mask)))
 
 
 @given(models(), layouts)

@@ -1,0 +1,73 @@
+"""What `explain` tells of each layer."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runtime import topology
+from runtime.select import executed_macs
+from runtime.spec import Layer, Shape
+
+
+@dataclass(frozen=True)
+class KernelCost:
+    """A kernel that could run a layer, and the cycles predicted for it."""
+
+    kernel: str
+    predicted_cycles: float
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """What `explain` tells of one layer; MACs are of one image, bytes of the packed weights and index. `candidates` are
+    all kernels that could run it, the chosen one among them.
+    """
+
+    layer: str
+    op: str
+    shape: Shape
+    out_shape: Shape
+    kernel: str
+    why: str
+    density: float | None
+    macs_nominal: int
+    macs_kept: int
+    macs_executed: int
+    macs_computed: int
+    predicted_cycles: float
+    bytes: int
+    candidates: tuple[KernelCost, ...]
+
+
+def layer_facts(
+    layer: Layer,
+    kernel: str,
+    why: str,
+    computed_macs: int,
+    cycles: float,
+    bytes_: int,
+    candidates: Iterable[KernelCost],
+) -> LayerFacts:
+    """What `explain` tells of a layer; its MACs are counted here."""
+    density, nominal, kept, executed = None, 0, 0, 0
+    if layer.kernel is not None:
+        pixels = layer.out_shape[0] * layer.out_shape[1]
+        existing = topology.of_layer(layer).kept
+        density = float(existing.sum() / layer.kernel.size)
+        nominal, kept = layer.kernel.size * pixels, int(existing.sum()) * pixels
+        executed = executed_macs(layer)
+    return LayerFacts(
+        "+".join(layer.nodes),
+        layer.op,
+        layer.shape,
+        layer.out_shape,
+        kernel,
+        why,
+        density,
+        nominal,
+        kept,
+        executed,
+        computed_macs,
+        cycles,
+        bytes_,
+        tuple(candidates),
+    )
