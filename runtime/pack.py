@@ -26,7 +26,9 @@ class Packed:
     rows : i32[rows], offset of each row's activation from the window's first pixel
     starts : i32[parts * tiles, taps + 1], where the rows of each tile and tap begin, one part of the input channels
         after the other
-    runs : i32[runs, 4], stretches of output columns that see the same taps: (ox, count, kx_low, kx_high)
+    row_taps : i32[rows, 2], for each row of the convolution the taps inside the image: (ky_low, ky_high)
+    runs : i32[runs, 2 + 2*pool_w], stretches of output columns that see the same taps: (ox, count), and (kx_low,
+        kx_high) for each column of the pooling's window; one where there is no pooling
     parts : how many parts the input channels are cut into
     """
 
@@ -34,6 +36,7 @@ class Packed:
     bias: np.ndarray
     rows: np.ndarray
     starts: np.ndarray
+    row_taps: np.ndarray
     runs: np.ndarray
     parts: int = 1
 
@@ -53,12 +56,20 @@ def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, ta
     return np.stack([low, high], 1).astype(np.int32)
 
 
+def row_taps(layer: Layer) -> np.ndarray:
+    """i32[rows, 2]: for each row of the convolution the taps inside the image."""
+    window = layer.window
+    return valid_taps(
+        layer.conv_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
+    )
+
+
 def column_runs(layer: Layer) -> np.ndarray:
-    """i32[runs, 4]: stretches of output columns that see the same taps."""
+    """i32[runs, 2 + 2*pool_w]: stretches of output columns that see the same taps."""
     window = layer.window
     taps = valid_taps(
-        layer.out_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
-    )
+        layer.conv_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
+    ).reshape(layer.out_shape[1], -1)
     begins = np.flatnonzero(np.r_[True, np.any(taps[1:] != taps[:-1], axis=1)])
     counts = np.diff(np.r_[begins, len(taps)])
     return np.column_stack([begins, counts, taps[begins]]).astype(np.int32)
@@ -105,6 +116,7 @@ def pack(layer: Layer, layout: Layout, tile_channels: int, part_channels: int | 
         _bias(layer, tiles * tile_channels),
         _as_i32(offsets[rows]),
         _as_i32(starts),
+        row_taps(layer),
         column_runs(layer),
         parts,
     )
@@ -130,7 +142,9 @@ def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
     offsets = np.tile(row_offsets(layer, layout)[:, :, 0].reshape(-1), tiles)
     starts = np.arange(tiles)[:, None] * taps + np.arange(taps + 1)
     weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
-    packed = Packed(weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), column_runs(layer))
+    packed = Packed(
+        weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), row_taps(layer), column_runs(layer)
+    )
     prove(packed, layer, layout, step, depthwise=True)
     return packed
 
@@ -148,8 +162,8 @@ def _extremes(layer: Layer, axis: int, size: int) -> tuple[np.ndarray, np.ndarra
     """i64[taps], i64[taps]: along one axis, the first and last window position at which each tap is executed."""
     window = layer.window
     pad, stride, dilation = (window.pad_top, window.pad_left)[axis], window.stride[axis], window.dilation[axis]
-    valid = valid_taps(layer.out_shape[axis], size, stride, dilation, pad, window.size[axis])
-    position = np.arange(layer.out_shape[axis]) * stride - pad
+    valid = valid_taps(layer.conv_shape[axis], size, stride, dilation, pad, window.size[axis])
+    position = np.arange(layer.conv_shape[axis]) * stride - pad
     low = -np.arange(window.size[axis]) * dilation  # a tap that is never executed reads nothing
     high = low.copy()
     for k in range(window.size[axis]):
@@ -173,6 +187,8 @@ def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int, dept
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
     if packed.runs.shape != column_runs(layer).shape or np.any(packed.runs != column_runs(layer)):
         raise PlanError(f"plan of {layer.name}: expected runs over {layer.out_shape[1]} columns, got others.")
+    if not np.array_equal(packed.row_taps, row_taps(layer)):
+        raise PlanError(f"plan of {layer.name}: expected the taps of {layer.conv_shape[0]} rows, got others.")
     c_out, made = layer.out_shape[2], packed.tiles * tile_channels
     tiles_fit = len(first) == packed.tiles * packed.parts and layout.fits(c_out, tile_channels)
     if not (tiles_fit and len(packed.bias) == made and c_out <= made <= round_up(c_out, layout.block(c_out))):

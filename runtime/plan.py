@@ -147,7 +147,9 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
     wide, tile = layout.lanes > LANES, choice.entry.tile
-    step["x_stride"] = LANES if wide else window.stride[1] * step["x_pixel"]
+    step["pool_h"], step["pool_w"] = layer.pool
+    step["x_column"] = window.stride[1] * step["x_pixel"]
+    step["x_stride"] = LANES if wide else layer.pool[1] * step["x_column"]
     step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
     step["tiles_near"] = math.gcd(tile.near, int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
@@ -155,13 +157,14 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["row_size"], step["parts"] = channels, packed.parts
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
+    step["row_taps_at"] = builder.add_index(packed.row_taps)
     step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
     step["low"], step["high"] = layer.low, layer.high
     if kernel == Kernel.CONV_SCATTERED:
         _split_tasks(step, int(step["oh"]), choice.cycles)
     else:
         _conv_tasks(step, packed, choice.cycles)
-    return sum(part.nbytes for part in (packed.weights, packed.bias, packed.rows, packed.starts, packed.runs))
+    return sum(part.nbytes for part in (packed.weights, packed.bias, packed.rows, packed.starts, packed.row_taps, packed.runs))
 
 
 def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:

@@ -11,7 +11,7 @@ from runtime.kernels.step import Kernel
 from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
-from runtime.pack import column_runs, valid_taps
+from runtime.pack import column_runs, row_taps
 from runtime.spec import FUNCTIONS, Layer
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
@@ -67,30 +67,34 @@ class Geometry:
     """How often each rectangle of taps is executed: output rows by their taps, and column runs."""
 
     row_taps: np.ndarray  # i32[kinds, 2]
-    row_counts: np.ndarray  # how many output rows see them
+    row_counts: np.ndarray  # how many rows of the convolution see them
     runs: np.ndarray  # as in Packed
 
     @classmethod
     def of(cls, layer: Layer) -> "Geometry":
         """Geometry of a convolution layer. O(output rows + columns)."""
-        window = layer.window
-        taps = valid_taps(
-            layer.out_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
-        )
-        kinds, counts = np.unique(taps, axis=0, return_counts=True)
+        kinds, counts = np.unique(row_taps(layer), axis=0, return_counts=True)
         return cls(kinds, counts, column_runs(layer))
 
     def sum(self, per_tap: np.ndarray, pixel_cost: list[float]) -> float:
-        """Sum over rows and runs of (taps in reach, weighted by per_tap[kh, kw]) times the run's pixel cost."""
+        """Sum over rows and runs of (taps in reach, weighted by per_tap[kh, kw]) times the run's pixel cost, for each
+        column of a pooling's window.
+        """
         total = 0.0
         for (y0, y1), count in zip(self.row_taps, self.row_counts, strict=True):
-            for (_, _, x0, x1), cost in zip(self.runs, pixel_cost, strict=True):
-                total += int(count) * float(per_tap[y0:y1, x0:x1].sum()) * cost
+            for run, cost in zip(self.runs, pixel_cost, strict=True):
+                for x0, x1 in run[2:].reshape(-1, 2):
+                    total += int(count) * float(per_tap[y0:y1, x0:x1].sum()) * cost
         return total
 
     def pixels(self) -> list[float]:
         """Pixels of each run."""
-        return [float(count) for _, count, _, _ in self.runs]
+        return [float(run[1]) for run in self.runs]
+
+    @property
+    def pool_columns(self) -> int:
+        """Columns of a pooling's window, or 1."""
+        return (self.runs.shape[1] - 2) // 2
 
 
 def executed_macs(layer: Layer) -> int:
@@ -107,7 +111,7 @@ def memory_cycles(layer: Layer, layout: Layout) -> float:
 
 
 def _tile_cost(geometry: Geometry, tiles: int, tile: Tile) -> float:
-    calls = sum(sum(tile.split(int(count))) for _, count, _, _ in geometry.runs)
+    calls = sum(sum(tile.split(int(run[1]))) for run in geometry.runs) * geometry.pool_columns
     return float(geometry.row_counts.sum()) * calls * tiles * TILE_OVERHEAD_CYCLES
 
 
@@ -115,7 +119,7 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -
     assert entry.tile is not None, "a convolution kernel has a tile"
     rows = topology.of_layer(layer).rows(tile_channels)
     geometry, tiles = Geometry.of(layer), rows.shape[0]
-    costs = [entry.tile.cycles_for(int(count)) for _, count, _, _ in geometry.runs]
+    costs = [entry.tile.cycles_for(int(count)) for count in geometry.runs[:, 1]]
     per_tap, full = rows.sum((0, 3)), np.full(rows.shape[1:3], tiles * rows.shape[3])
     overhead = _tile_cost(geometry, tiles, entry.tile) + traffic
     return Candidate(
@@ -130,7 +134,7 @@ def part_channels(layer: Layer, tile: Tile) -> int:
     """Input channels whose pixels, for one tile, stay near the core."""
     h, w, c = layer.shape
     reach = [(size - 1) * d + 1 for size, d in zip(layer.window.size, layer.window.dilation, strict=True)]
-    longest = max(int(count) for _, count, _, _ in column_runs(layer))
+    longest = int(column_runs(layer)[:, 1].max())
     pixels = next(size for size in tile.pixels if size <= longest)
     lines = min(layer.window.size[0], h) * min(w, pixels - 1 + reach[1])
     return min(c, max(8, NEAR_BYTES // (4 * LANES * lines) // 8 * 8))
@@ -141,7 +145,7 @@ def _scattered(layer: Layer, layout: Layout, traffic: float) -> tuple[Candidate,
     column.
     """
     entries = entries_for(Kernel.CONV_SCATTERED, layout.name)
-    if not entries or layer.shape[2] < BLOCK or layer.window.stride[1] != 1:
+    if not entries or layer.shape[2] < BLOCK or layer.window.stride[1] != 1 or layer.pool != (1, 1):
         return ()
     tile = entries[0].tile
     assert tile is not None, "a convolution kernel has a tile"

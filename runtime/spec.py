@@ -39,6 +39,7 @@ class Layer:
     alpha, beta, vectors : numbers of a function, and f32[c] arrays
     one_pixel : whether `other` is one pixel for all of x's
     moves : of a move, where the numbers come from: in x, and in `other`
+    pool : of a convolution, the windows of which the largest is kept: (rows, columns), side by side
     """
 
     op: str
@@ -60,6 +61,13 @@ class Layer:
     vectors: tuple[np.ndarray, ...] = ()
     one_pixel: bool = False
     moves: tuple[Move, ...] = ()
+    pool: tuple[int, int] = (1, 1)
+
+    @property
+    def conv_shape(self) -> Shape:
+        """(h, w, c) of what is computed before pooling; the output's where nothing is pooled."""
+        h, w, c = self.out_shape
+        return h * self.pool[0], w * self.pool[1], c
 
     @property
     def name(self) -> str:
@@ -208,6 +216,10 @@ def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | N
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
             return replace(first, nodes=first.nodes + second.nodes, output=second.output, other=other)
+    if second.op == "max_pool" and first.op == "conv2d" and first.other is None and first.pool == (1, 1):
+        window = second.window
+        if window.stride == window.size and (window.pad_top, window.pad_left) == (0, 0) and window.dilation == (1, 1):
+            return replace(first, nodes=first.nodes + second.nodes, output=second.output, out_shape=second.out_shape, pool=window.size)
     return None
 
 

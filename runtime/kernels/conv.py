@@ -17,6 +17,7 @@ from runtime.kernels.vector import (
     fma_rows,
     load_tile,
     marker,
+    max_tile,
     store_tile,
 )
 
@@ -24,32 +25,57 @@ ONE = marker(1)
 
 
 @kernel
-def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, tile, first_tap, last_tap, segments):
-    """One register tile: bias, the rows of the given tap segments, residual, activation, store."""
+def tap_segments(step, index, row, columns_at):
+    """The taps that an output pixel sees, as a few contiguous segments of the rows: (segments, first tap of the first,
+    one past its last). `row` is the pixel's own; `columns_at`, where its (kx_low, kx_high) stands.
+    """
+    kw = step["kw"]
+    ky_low, ky_high = index[step["row_taps_at"] + 2 * row], index[step["row_taps_at"] + 2 * row + 1]
+    kx_low, kx_high = index[columns_at], index[columns_at + 1]
+    if kx_low == 0 and kx_high == kw:
+        return 1, ky_low * kw, ky_high * kw
+    return ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
+
+
+@kernel
+def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, tile, oy, columns_at):
+    """One register tile: bias, the rows of the taps in sight, residual, activation, store.
+
+    Where pooling follows, the same for every pixel of the pooling's windows, of which the largest are kept; they wait
+    in the output.
+    """
+    pool_h, pool_w, row_size = step["pool_h"], step["pool_w"], step["row_size"]
     starts = step["starts_at"] + tile * (step["taps"] + 1)
-    rows_at, row_size = step["rows_at"], step["row_size"]
-    acc = bias_tile(kind, weights, step["bias_at"] + tile * step["tile_channels"], pixels, outputs)
-    for s in range(segments):
-        first, last = index[starts + first_tap + s * step["kw"]], index[starts + last_tap + s * step["kw"]]
-        acc = fma_rows(
-            kind,
-            acc,
-            arena,
-            x_at,
-            step["x_stride"],
-            index,
-            rows_at + first,
-            rows_at + last,
-            weights,
-            step["weights_at"] + first * row_size,
-            pixels,
-            outputs,
-        )
-    if step["residual_at"] >= 0:
-        residual_at = out_at + step["residual_at"] - step["out_at"]
-        acc = add_tile(acc, load_tile(arena, residual_at, step["out_stride"], step["apart"], pixels, outputs))
-    acc = clamp_tile(acc, step["low"], step["high"])
-    store_tile(acc, arena, out_at, step["out_stride"], step["apart"], pixels, outputs)
+    rows_at, weights_at = step["rows_at"], step["weights_at"]
+    for wy in range(pool_h):
+        row = oy * pool_h + wy
+        x_row = x_at + (row * step["stride_y"] - step["pad_top"]) * step["x_row"]
+        for wx in range(pool_w):
+            segments, first_tap, last_tap = tap_segments(step, index, row, columns_at + 2 * wx)
+            acc = bias_tile(kind, weights, step["bias_at"] + tile * step["tile_channels"], pixels, outputs)
+            for s in range(segments):
+                first, last = index[starts + first_tap + s * step["kw"]], index[starts + last_tap + s * step["kw"]]
+                acc = fma_rows(
+                    kind,
+                    acc,
+                    arena,
+                    x_row + wx * step["x_column"],
+                    step["x_stride"],
+                    index,
+                    rows_at + first,
+                    rows_at + last,
+                    weights,
+                    weights_at + first * row_size,
+                    pixels,
+                    outputs,
+                )
+            if step["residual_at"] >= 0:
+                residual_at = out_at + step["residual_at"] - step["out_at"]
+                acc = add_tile(acc, load_tile(arena, residual_at, step["out_stride"], step["apart"], pixels, outputs))
+            if wy + wx > 0:
+                acc = max_tile(acc, load_tile(arena, out_at, step["out_stride"], step["apart"], pixels, outputs))
+            acc = clamp_tile(acc, step["low"], step["high"])
+            store_tile(acc, arena, out_at, step["out_stride"], step["apart"], pixels, outputs)
 
 
 @kernel
@@ -61,30 +87,24 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
     are the same walk over the pixels together (`tiles_near` of them), so that activations are read from the nearest
     cache.
     """
-    oh, ow, h, kw, dy = step["oh"], step["ow"], step["h"], step["kw"], step["dilation_y"]
+    oh, ow = step["oh"], step["ow"]
     tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
     first_tile = tile_chunk * step["tiles_per_task"]
     last_tile = min(step["tiles"], first_tile + step["tiles_per_task"])
     first_oy = row_chunk * step["rows_per_task"]
     tiles_near, tile_size = step["tiles_near"], step["tile_channels"] * step["lanes"]
-    x_step, out_pixel = step["stride_x"] * step["x_pixel"], step["out_pixel"]
+    x_step, out_pixel = step["pool_w"] * step["x_column"], step["out_pixel"]
+    run_size = 2 + 2 * step["pool_w"]
+    x_row = base + step["x_at"] - step["pad_left"] * step["x_pixel"]
     for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
-        iy = oy * step["stride_y"] - step["pad_top"]
-        ky_high = min(step["kh"], max(0, -((iy - h) // dy)))
-        ky_low = min(ky_high, max(0, -(iy // dy)))
         for near in range(first_tile, last_tile, tiles_near):
             far = min(last_tile, near + tiles_near)
             channel = near * step["tile_channels"]
             block, inside = channel // step["out_block"], channel % step["out_block"]
             out_row = base + step["out_at"] + (block * oh + oy) * ow * out_pixel + inside * step["lanes"]
-            x_row = base + step["x_at"] + iy * step["x_row"] - step["pad_left"] * step["x_pixel"]
-            for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
-                ox, kx_low, kx_high = index[run], index[run + 2], index[run + 3]
+            for run in range(step["runs_at"], step["runs_at"] + run_size * step["runs"], run_size):
+                ox = index[run]
                 end = ox + index[run + 1]
-                if kx_low == 0 and kx_high == kw:
-                    segments, first_tap, last_tap = 1, ky_low * kw, ky_high * kw
-                else:
-                    segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
                 for size in literal_unroll(sizes):
                     wide = len(size) // len(columns)
                     while end - ox >= wide:
@@ -101,9 +121,8 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
                                 x_at + tile * step["x_tile"],
                                 out_at + (tile - near) * tile_size,
                                 tile,
-                                first_tap,
-                                last_tap,
-                                segments,
+                                oy,
+                                run + 2,
                             )
                         ox += wide
 
@@ -155,22 +174,16 @@ def conv_scattered(sizes, step, task, base, arena, weights, index):
     A few pixels see all output channels before the next few, one part of the input channels after the other, so that
     the activations they read stay near the core. Needs input pixels PIXEL apart and a stride of one column.
     """
-    kw, dy = step["kw"], step["dilation_y"]
     first_oy = task * step["rows_per_task"]
     for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"])):
-        iy = oy * step["stride_y"] - step["pad_top"]
-        ky_high = min(step["kh"], max(0, -((iy - step["h"]) // dy)))
-        ky_low = min(ky_high, max(0, -(iy // dy)))
+        x_row = base + step["x_at"] + (oy * step["stride_y"] - step["pad_top"]) * step["x_row"]
         for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
-            ox, kx_low, kx_high = index[run], index[run + 2], index[run + 3]
+            ox = index[run]
             end = ox + index[run + 1]
-            if kx_low == 0 and kx_high == kw:
-                segments, first_tap, last_tap = 1, ky_low * kw, ky_high * kw
-            else:
-                segments, first_tap, last_tap = ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
+            segments, first_tap, last_tap = tap_segments(step, index, oy, run + 2)
             for pixels in literal_unroll(sizes):
                 while end - ox >= len(pixels):
-                    x_at = base + step["x_at"] + iy * step["x_row"] + (ox - step["pad_left"]) * step["x_pixel"]
+                    x_at = x_row + (ox - step["pad_left"]) * step["x_pixel"]
                     place = base + (oy * step["ow"] + ox) * step["out_pixel"]
                     residual_at = place + step["residual_at"] if step["residual_at"] >= 0 else -1
                     for part in range(step["parts"]):

@@ -42,10 +42,11 @@ INTEGERS = """
 kernel row address tasks
 x_at out_at residual_at staging_at
 h w c oh ow out_c
-lanes x_block x_pixel x_row out_block out_pixel x_stride out_stride apart x_tile
+lanes x_block x_pixel x_row x_column out_block out_pixel x_stride out_stride apart x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
 tiles tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks parts
-weights_at bias_at rows_at starts_at runs_at runs
+weights_at bias_at rows_at starts_at row_taps_at runs_at runs
+pool_h pool_w
 function one_pixel
 pixels_at channels_at channels_step channels other_pixels_at other_channels_at other_channels
 """.split()
