@@ -50,7 +50,8 @@ def layer_facts(
     """What `explain` tells of a layer; its MACs are counted here."""
     density, nominal, kept, executed = None, 0, 0, 0
     if layer.kernel is not None:
-        pixels = layer.out_shape[0] * layer.out_shape[1]
+        whole = layer.unpooled or layer.out_shape
+        pixels = whole[0] * whole[1]
         existing = topology.of_layer(layer).kept
         density = float(existing.sum() / layer.kernel.size)
         nominal, kept = layer.kernel.size * pixels, int(existing.sum()) * pixels

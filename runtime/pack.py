@@ -45,6 +45,13 @@ class Packed:
         """Tiles of output channels."""
         return len(self.starts) // self.parts
 
+    @property
+    def bytes(self) -> int:
+        """Memory of weights, bias and index."""
+        return sum(
+            array.nbytes for array in (self.weights, self.bias, self.rows, self.starts, self.row_taps, self.runs)
+        )
+
 
 def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
     """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one

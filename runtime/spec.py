@@ -9,6 +9,7 @@ from runtime.kernels.step import Function
 from runtime.moves import Move, Shape, moves_of
 
 FUNCTIONS = {function.name.lower(): function for function in Function}
+TILE, SHARED = 8, 2.0  # output channels of a tile; weights it may compute for each that exists
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -40,6 +41,7 @@ class Layer:
     one_pixel : whether `other` is one pixel for all of x's
     moves : of a move, where the numbers come from: in x, and in `other`
     pool : of a convolution, the windows of which the largest is kept: (rows, columns), side by side
+    unpooled : of such a convolution, (h, w, c) before pooling, with the pixels that are in no window
     """
 
     op: str
@@ -62,10 +64,11 @@ class Layer:
     one_pixel: bool = False
     moves: tuple[Move, ...] = ()
     pool: tuple[int, int] = (1, 1)
+    unpooled: Shape | None = None
 
     @property
     def conv_shape(self) -> Shape:
-        """(h, w, c) of what is computed before pooling; the output's where nothing is pooled."""
+        """(h, w, c) of what a convolution computes: where pooling follows, the pixels of its windows."""
         h, w, c = self.out_shape
         return h * self.pool[0], w * self.pool[1], c
 
@@ -205,7 +208,7 @@ def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
     return None
 
 
-def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+def _fuse_after(first: Layer, second: Layer, made_before: set[str], pooled: bool) -> Layer | None:
     """`first` with `second` folded in, or None where that isn't possible."""
     plain = first.low == -np.inf and first.high == np.inf
     limited = first.op in ("conv2d", "add", "max_pool", "average_pool", "activate") or first.op in FUNCTIONS
@@ -216,16 +219,38 @@ def _fuse_after(first: Layer, second: Layer, made_before: set[str]) -> Layer | N
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
             return replace(first, nodes=first.nodes + second.nodes, output=second.output, other=other)
-    if second.op == "max_pool" and first.op == "conv2d" and first.other is None and first.pool == (1, 1):
-        window = second.window
-        if window.stride == window.size and (window.pad_top, window.pad_left) == (0, 0) and window.dilation == (1, 1):
-            return replace(first, nodes=first.nodes + second.nodes, output=second.output, out_shape=second.out_shape, pool=window.size)
+    if pooled and second.op == "max_pool" and _can_pool(first, second.window):
+        return replace(
+            first,
+            nodes=first.nodes + second.nodes,
+            output=second.output,
+            out_shape=second.out_shape,
+            pool=second.window.size,
+            unpooled=first.out_shape,
+        )
     return None
 
 
-def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...]) -> list[Layer]:
-    """Fold activations, residual sums and flattening into their neighbours, as long as no value that others read is
-    lost.
+def _can_pool(layer: Layer, window: Window) -> bool:
+    """Whether a convolution can keep the largest of each window: windows side by side, nothing added, and patterns
+    that output channels share, for the kernel of scattered weights cannot.
+    """
+    side_by_side = window == Window(window.size, stride=window.size)
+    return layer.op == "conv2d" and layer.other is None and layer.pool == (1, 1) and side_by_side and _shares(layer)
+
+
+def _shares(layer: Layer) -> bool:
+    """Whether the output channels of a tile keep mostly the same weights."""
+    if layer.mask is None:
+        return True
+    mask = layer.mask[..., : layer.mask.shape[3] // TILE * TILE]
+    union = mask.reshape(-1, mask.shape[3] // TILE, TILE).any(2)
+    return bool(TILE * union.sum() <= SHARED * max(1, mask.sum()))
+
+
+def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], pooled: bool) -> list[Layer]:
+    """Fold activations, residual sums, flattening and, if `pooled`, pooling into their neighbours, as long as no value
+    that others read is lost.
     """
     changed = True
     while changed:
@@ -237,7 +262,7 @@ def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...])
                 continue
             j = next(j for j, layer in enumerate(layers) if first.output in (layer.x, layer.other))
             made_before = {n for n, at in position.items() if at < i} | set(inputs)
-            merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before)
+            merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before, pooled)
             if merged is not None:
                 layers = [*layers[:i], merged, *layers[i + 1 : j], *layers[j + 1 :]]
                 changed = True
@@ -288,12 +313,14 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
     return [pick, replace(layer, x=picked, shape=(oh, ow, c), window=Window((1, 1)))]
 
 
-def to_layers(spec: ModelSpec) -> list[Layer]:
-    """The layers of a validated model in execution order. O(nodes^2) in the fusing, nothing in the weights."""
+def to_layers(spec: ModelSpec, pooled: bool = True) -> list[Layer]:
+    """The layers of a validated model in execution order; `pooled`: convolutions may pool. O(nodes^2) in the fusing,
+    and O(mask) of layers before a pooling.
+    """
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     layers: list[Layer] = []
     for node in spec.nodes:
         read, out = [shapes[name] for name in node.inputs], shapes[node.output]
         layers += _concat(node, read, out) if node.op == "concat" else [to_layer(node, read[0], out, read[1:])]
-    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs)
+    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs, pooled)
     return [part for layer in fused for part in split_strided_pointwise(layer)]

@@ -338,8 +338,8 @@ def test_verify_agrees(model, capsys):
     assert facts["samples"] == verify.SAMPLES
     assert facts["input"] == "random, normal, seed 0"
     assert [(one["path"], one["output"]) for one in facts["outputs"]] == [(path, "p") for path in PATHS]
-    assert [one["value"] for one in facts["layers"]] == [*"bcdefp"] * len(PATHS)
-    assert facts["layers"][0]["layer"] == "node a+node b"
+    assert [one["value"] for one in facts["layers"]] == [*"cdefp"] * len(PATHS)
+    assert facts["layers"][0]["layer"] == "node a+node b+node c"
     for one in (*facts["outputs"], *facts["layers"]):
         assert one["inside"]
         assert one["difference"] <= one["bound"]
@@ -378,7 +378,7 @@ def test_verify_in_small_parts_finds_the_same(model, capsys, monkeypatch):
 
 @pytest.mark.parametrize("fault", [1e-3, np.nan, np.inf])
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("where", ["b", "d", "p"])
+@pytest.mark.parametrize("where", ["c", "d", "p"])
 def test_verify_finds_a_fault(model, capsys, monkeypatch, fault, path, where):
     """One wrong number of one value, in one way to run a batch; in the output's plan too where it is the output."""
     run = verify.OneWay.run

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from runtime import pack as packing
 from runtime.kernels.machine import LANES
 from runtime.layout import CHANNELS, IMAGES, LAYOUTS
-from runtime.pack import Packed, PlanError, column_runs, pack, pack_depthwise, prove, row_offsets, valid_taps
+from runtime.pack import PlanError, column_runs, pack, pack_depthwise, prove, row_offsets, valid_taps
 from runtime.spec import Layer, Window, to_layers
 from tests import oracle, strategies
 from tests.runtime.nets import masked, net
@@ -162,6 +162,8 @@ BROKEN = {
     "taps of the padding": ("runs", bad("runs", lambda a: changed(a, (0, 2), -int(a[0, 2])))),
     "taps beyond the window": ("runs", bad("runs", lambda a: changed(a, (-1, 3), 3))),
     "no run": ("runs", bad("runs", lambda a: a[:0])),
+    "rows that see more taps": ("the taps of", bad("row_taps", lambda a: changed(a, (0, 0), -1))),
+    "a row without its taps": ("the taps of", bad("row_taps", lambda a: a[:-1])),
     "starts of more taps": ("row starts", bad("starts", lambda a: np.pad(a, ((0, 0), (0, 1)), mode="edge"))),
     "a missing bias": ("bias", bad("bias", lambda a: a[:-1])),
     "fewer tiles than outputs": ("bias", lambda p: first_tiles(p, 1)),
@@ -173,7 +175,13 @@ BROKEN = {
 def first_tiles(packed, count):
     starts = packed.starts[:count]
     rows = int(starts[-1, -1])
-    return Packed(packed.weights[: rows * 8], packed.bias[: count * 8], packed.rows[:rows], starts, packed.runs)
+    return replace(
+        packed,
+        weights=packed.weights[: rows * 8],
+        bias=packed.bias[: count * 8],
+        rows=packed.rows[:rows],
+        starts=starts,
+    )
 
 
 def one_tile_more(packed):
