@@ -180,7 +180,7 @@ def _only(entry: Entry, cycles: float, computed_macs: int = 0) -> tuple[Candidat
 
 def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], str]:
     """All kernels that could run a layer, in the order of preference on ties; why there is one alone, if so."""
-    vectors = layout.size(layer.out_shape) / LANES
+    vectors = layout.size(layer.conv_shape) / LANES
     taps = layer.window.size[0] * layer.window.size[1]
     if layer.op != "conv2d":
         entry = entries_for(FAMILIES[layer.op], layout.name)[0]

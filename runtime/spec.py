@@ -243,9 +243,10 @@ def _shares(layer: Layer) -> bool:
     """Whether the output channels of a tile keep mostly the same weights."""
     if layer.mask is None:
         return True
-    mask = layer.mask[..., : layer.mask.shape[3] // TILE * TILE]
-    union = mask.reshape(-1, mask.shape[3] // TILE, TILE).any(2)
-    return bool(TILE * union.sum() <= SHARED * max(1, mask.sum()))
+    starts = np.arange(0, layer.mask.shape[3], TILE)
+    union = np.logical_or.reduceat(layer.mask, starts, axis=3)
+    computed = (union * np.diff(starts, append=layer.mask.shape[3])).sum()
+    return bool(computed <= SHARED * layer.mask.sum())
 
 
 def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], pooled: bool) -> list[Layer]:
@@ -289,7 +290,7 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
     """A pointwise convolution that skips pixels becomes a copy of the pixels it reads, and a pointwise convolution of
     those.
     """
-    window, (_, _, c), (oh, ow, _) = layer.window, layer.shape, layer.out_shape
+    window, (_, _, c), (oh, ow, _) = layer.window, layer.shape, layer.conv_shape
     if (
         layer.op != "conv2d"
         or window.size != (1, 1)
