@@ -187,7 +187,7 @@ def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], st
         return _only(entry, vectors * taps), "the only kernel for this operator"
     if is_depthwise(layer) and layout.lanes == 1:
         entry = entries_for(Kernel.DEPTHWISE, layout.name)[0]
-        h, w, c_out = layer.out_shape
+        h, w, c_out = layer.conv_shape
         only = _only(entry, vectors * (taps + TILE_OVERHEAD_CYCLES / 8), c_out * h * w * taps)
         return only, "depthwise: one input channel for each output channel, channels in the lanes"
     return _conv_candidates(layer, layout), ""

@@ -8,6 +8,7 @@ SPEC = ("tests/runtime/test_spec.py",)
 PACK = ("tests/runtime/test_pack.py",)
 BUFFERS = ("tests/runtime/test_buffers.py",)
 VECTOR = ("tests/runtime/test_vector.py",)
+POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
 
 RUNTIME = (
@@ -139,7 +140,23 @@ RUNTIME = (
     ),
     Mutant(
         "kernel-first-row-of-taps-executed-in-the-padding", "runtime/kernels/conv.py",
-        "min(ky_high, max(0, -(iy // dy)))", "0", KERNELS, within="conv",
+        'index[step["row_taps_at"] + 2 * row]', "0", KERNELS, within="tap_segments",
+    ),
+    Mutant(
+        "kernel-pooling-forgets-the-rows-before", "runtime/kernels/conv.py",
+        "wy + wx > 0", "wx > 0", POOLED, within="conv_tile", quick=True,
+    ),
+    Mutant(
+        "kernel-pooling-reads-the-next-column-for-the-next-window", "runtime/plan.py",
+        'layer.pool[1] * step["x_column"]', 'step["x_column"]', POOLED,
+    ),
+    Mutant(
+        "spec-pools-windows-with-padding", "runtime/spec.py",
+        "window == Window(window.size, stride=window.size)", "window.stride == window.size", POOLED,
+    ),
+    Mutant(
+        "spec-pools-scattered-weights", "runtime/spec.py",
+        "_shares(layer)", "True", POOLED, within="_can_pool",
     ),
     Mutant(
         "kernel-pool-counts-padding", "runtime/kernels/other.py",

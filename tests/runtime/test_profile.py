@@ -52,7 +52,7 @@ def big_net():
         {"x": (48, 48, 32)},
         ["y"],
         ("conv2d", "c", ["x"], {"padding": "same"}, {"kernel": kernel}),
-        ("max_pool", "y", ["c"], {"size": (2, 2), "stride": (2, 2)}),
+        ("max_pool", "y", ["c"], {"size": (3, 3), "stride": (2, 2)}),
     )
 
 

@@ -196,7 +196,7 @@ def test_explain_lists_all_candidates_with_what_is_predicted(layout):
         {"x": (6, 6, 32)},
         ["y"],
         ("conv2d", "c", ["x"], {"padding": "same"}, {"kernel": np.ones((3, 3, 32, 32), np.float32)}),
-        ("max_pool", "y", ["c"], {"size": (2, 2), "stride": (2, 2)}),
+        ("max_pool", "y", ["c"], {"size": (3, 3), "stride": (2, 2)}),
     )
     made = draft(spec, layout)
     convolution, pool = build(spec, made).facts

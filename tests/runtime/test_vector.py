@@ -260,7 +260,7 @@ def tile_code(entry, pixels):
         tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 7)
     else:
         markers = TILE_KINDS[entry.kernel], marker(pixels * entry.tile.vectors), marker(entry.tile.outputs)
-        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 6)
+        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 5)
     fresh = numba.njit(**OPTIONS)(tile.py_func)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)
