@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime.buffers import Lifetime, aligned_copy, assign
+from runtime.buffers import aligned_copy
 from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
@@ -18,6 +18,7 @@ from runtime.kernels.step import STEP, Kernel
 from runtime.layout import Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
+from runtime.places import places
 from runtime.select import Choice, choose, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
@@ -208,17 +209,6 @@ def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> in
     return len(builder.steps) - 1
 
 
-def _lifetimes(spec: ModelSpec, layers: list[Layer], shapes: dict[str, Shape], layout: Layout) -> list[Lifetime]:
-    first = {i.name: 0 for i in spec.inputs} | {layer.output: n + 1 for n, layer in enumerate(layers)}
-    last = dict(first)
-    for n, layer in enumerate(layers):
-        for name in (layer.x, layer.other):
-            if name is not None:
-                last[name] = n + 1
-    last.update({name: len(layers) + 1 for name in spec.outputs})
-    return [Lifetime(name, layout.size(shapes[name]), first[name], last[name]) for name in first]
-
-
 @dataclass(frozen=True, eq=False)
 class Draft:
     """What a plan will be: the layers, the form in which each is executed, and its kernel. Nothing is packed yet."""
@@ -228,7 +218,7 @@ class Draft:
     works: list[Layer]
     choices: list[Choice]
 
-    @property
+    @cached_property
     def cycles(self) -> float:
         """Predicted cycles of one image group on one core."""
         return sum(choice.cycles for choice in self.choices)
@@ -250,7 +240,7 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
     user_shapes = infer_shapes(spec)
     shapes = {name: as_image(shape) for name, shape in user_shapes.items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}
-    offsets, arena_size = assign(_lifetimes(spec, layers, shapes, layout))
+    offsets, arena_size = places(spec, layers, plan_draft.choices, {n: layout.size(s) for n, s in shapes.items()})
     builder = _Builder(layout, offsets)
 
     def border(kernel: Kernel, name: str) -> Border:

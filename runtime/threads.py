@@ -49,8 +49,9 @@ def _quota(folder: Path) -> float:
     return math.inf if quota in ("max", "-1") else int(quota) / int(period)
 
 
+@cache
 def machine_cores() -> int:
-    """Cores of the machine, whoever may use them."""
+    """Cores of the machine, whoever may use them. Asked once: the system reads a file for it."""
     return os.cpu_count() or 1
 
 

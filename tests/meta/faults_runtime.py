@@ -8,6 +8,7 @@ SPEC = ("tests/runtime/test_spec.py",)
 PACK = ("tests/runtime/test_pack.py",)
 BUFFERS = ("tests/runtime/test_buffers.py",)
 VECTOR = ("tests/runtime/test_vector.py",)
+PLACES = ("tests/runtime/test_places.py",)
 POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
 
@@ -108,12 +109,25 @@ RUNTIME = (
     ),
     # --- Planning ----------------------------------------------------------------------------------------------------
     Mutant(
-        "plan-frees-a-value-one-step-early", "runtime/plan.py",
-        "last[name] = n + 1", "last[name] = n", BUFFERS,
+        "plan-frees-a-value-one-step-early", "runtime/places.py",
+        "last[name] = n", "last[name] = n - 1", PLACES,
     ),
     Mutant(
-        "plan-frees-outputs-early", "runtime/plan.py",
-        "last.update({name: len(layers) + 1 for name in spec.outputs})", "pass", BUFFERS,
+        "plan-frees-outputs-early", "runtime/places.py",
+        "last.update({name: len(layers) + 1 for name in spec.outputs})", "pass", PLACES,
+    ),
+    Mutant(
+        "plan-overwrites-what-is-read-later", "runtime/places.py",
+        "lives[name][1] == n and sizes[name] == sizes[layer.output]", "sizes[name] == sizes[layer.output]", PLACES,
+    ),
+    Mutant(
+        "plan-overwrites-what-its-own-windows-read", "runtime/places.py",
+        "layer.other == layer.x or choice.entry.kernel == Kernel.CONV_SCATTERED",
+        "choice.entry.kernel == Kernel.CONV_SCATTERED", PLACES,
+    ),
+    Mutant(
+        "plan-frees-a-place-while-its-next-value-lives", "runtime/places.py",
+        "ends[owner[name]] = lives[layer.output][1]", "pass", PLACES,
     ),
     Mutant(
         "buffers-shared-at-the-step-that-reads", "runtime/buffers.py",
