@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref.check.precision import FORMATS
-from lhc_ref.conv import output_size, resolve_padding
+from lhc_ref.conv import Pads, output_size, resolve_padding
 from lhc_ref.errors import InputError
 
 Array = np.ndarray
@@ -17,6 +17,11 @@ LEVELS = ("free", "rigid", "masked", "hetconv", "csg", "lean", "nm", "regularize
 NUMBERS = ("integer", "real")
 KINDS_OF_SCORES = ("plain", "edges", "ties", "nan")
 ENABLED = ("all", "some", "none")
+AREAS = ("layer", "grouping", "enabled", "padding", "stride", "dilation", "dtype", "regularizer")
+COUNTS = ("n", "h", "w", "kh", "kw", "ci", "co", "sy", "sx", "ry", "rx", "gi", "go", "p", "s", "m", "groups", "layers")
+# Why: a case is computed a few hundred times where it is diagnosed, in float64, on anybody's machine.
+LARGEST_COUNT = 1024
+LARGEST_WORK = 2**24
 
 
 @dataclass(frozen=True)
@@ -68,21 +73,23 @@ class Case:
 
         Raises
         ------
-        InputError : not an id.
+        InputError : not an id, or sizes that do not go together or are too large.
         """
         level, _, rest = text.partition(":")
         kinds = {f.name: type(f.default) for f in fields(cls)}
         try:
             values = dict(part.split("=") for part in rest.split(",") if part)
             case = cls(level, **{key: kinds[key](value) for key, value in values.items()})  # type: ignore[arg-type, misc]
-            ok = (
-                level in LEVELS and case.dtype in FORMATS and case.numbers in NUMBERS and case.enabled in ENABLED
-                and case.scores in KINDS_OF_SCORES and case.seed >= 0 and min(case.output_hw) >= 1
-            )  # fmt: skip
+            ok = valid(case)
         except (KeyError, ValueError, TypeError):
             ok = False
         if not ok:
             raise InputError(f"case: expected an id such as free:h=5,gi=2,seed=7, got {text!r}. Copy it from a report.")
+        if too_large(case):
+            raise InputError(
+                f"case: expected sizes up to {LARGEST_COUNT} and up to {LARGEST_WORK} products and padded pixels, "
+                f"got {text!r}. Take a smaller one."
+            )
         return case
 
     @property
@@ -92,6 +99,10 @@ class Case:
             return self.padding
         top, bottom, left, right = map(int, self.padding.split("."))
         return (top, bottom), (left, right)
+
+    @property
+    def pads_in_pixels(self) -> Pads:
+        return resolve_padding(self.pads, (self.h, self.w), (self.kh, self.kw), (self.sy, self.sx), (self.ry, self.rx))
 
     @property
     def window(self) -> dict[str, Any]:
@@ -112,9 +123,7 @@ class Case:
         if self.level == "regularizer":
             return {**told, "pixels": self.pixels, "target_density": self.target}
         told |= {"c_in": self.ci, "c_out": self.co, "kernel_size": (self.kh, self.kw), **self.window}
-        told["pads"] = resolve_padding(
-            self.pads, (self.h, self.w), (self.kh, self.kw), (self.sy, self.sx), (self.ry, self.rx)
-        )
+        told["pads"] = self.pads_in_pixels
         own: dict[str, dict[str, Any]] = {
             "free": {"group_in": self.gi, "group_out": self.go, "kind": "free"},
             "rigid": {"group_in": self.gi, "group_out": self.go, "kind": "rigid"},
@@ -220,11 +229,40 @@ class Case:
 
 
 def valid(case: Case) -> bool:
-    """Whether the sizes go together."""
+    """Whether the words are known and the numbers go together."""
+    words = (
+        case.level in LEVELS and case.area in AREAS and case.dtype in FORMATS and case.numbers in NUMBERS
+        and case.scores in KINDS_OF_SCORES and case.enabled in ENABLED
+    )  # fmt: skip
+    counts = all(getattr(case, name) >= 1 for name in COUNTS)
+    return words and counts and case.bias in (0, 1) and case.seed >= 0 and 0 <= case.target <= 1 and _fits(case)
+
+
+def _fits(case: Case) -> bool:
+    """Whether there is an output, and the level's own sizes divide what they must."""
     try:
-        divide = case.ci % case.groups == 0 and case.co % case.groups == 0
-        # The 1x1 of the lean operator sees the pixels 0, s, 2s, ...: as many as the stencil's only with "same".
-        divide = divide and (case.level != "hetconv" or case.ci % case.p == 0)
-        return min(case.output_hw) >= 1 and divide and (case.level != "lean" or case.padding == "same")
+        own = {
+            "rigid": (case.kh, case.kw) == (3, 3),
+            "hetconv": case.ci % case.p == 0 and case.kh % 2 == 1 and case.kw % 2 == 1,
+            # The 1x1 of the lean operator sees the pixels 0, s, 2s, ...: as many as the stencil's only with "same".
+            "lean": case.ci % case.groups == 0 and case.co % case.groups == 0 and case.padding == "same",
+            "nm": case.s <= case.m,
+        }
+        return min(case.output_hw) >= 1 and own.get(case.level, True)
     except InputError:
         return False
+
+
+def too_large(case: Case) -> bool:
+    """Whether a valid case would take more memory and time than LARGEST_COUNT and LARGEST_WORK allow."""
+    if any(getattr(case, name) > LARGEST_COUNT for name in COUNTS):
+        return True
+    (top, bottom), (left, right), (oh, ow) = *case.pads_in_pixels, case.output_hw
+    image = (case.h + top + bottom + case.sy) * (case.w + left + right + case.sx) * case.ci
+    taps = case.kh * case.kw
+    work = case.n * (image + oh * ow * taps * case.ci * case.co)
+    if case.level == "csg":
+        work += -(-case.co // case.s) * -(-case.ci // case.s) * case.s**2 * taps * case.m
+    if case.level == "regularizer":
+        work += case.layers * taps * (case.ci + case.layers) * (case.co + 2 * case.layers)
+    return work > LARGEST_WORK

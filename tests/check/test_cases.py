@@ -4,12 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lhc_ref.check import shrink
-from lhc_ref.check.cases import LEVELS, Case, valid
-from lhc_ref.check.precision import FORMATS
+from lhc_ref.check.cases import COUNTS, LEVELS, Case, too_large, valid
+from lhc_ref.check.precision import FORMATS, Precision
+from lhc_ref.check.reference import solve
 from lhc_ref.check.suite import suite
 from lhc_ref.errors import InputError
 
@@ -31,11 +32,59 @@ def test_an_id_is_its_case(level, seed, long):
         "free:dtype=int8",
         "free:h=1,padding=valid",
         "free:scores=odd",
+        "free:area=odd",
+        "free:ci=-1",
+        "free:gi=0",
+        "free:n=0",
+        "free:bias=2",
+        "free:padding=1.0.2",
+        "rigid:kh=5",
+        "hetconv:ci=3",
+        "hetconv:ci=2,kh=2",
+        "lean:ci=3,groups=2",
+        "lean:padding=valid",
+        "nm:s=5,m=4",
+        "csg:m=0",
+        "regularizer:target=nan",
+        "regularizer:layers=0",
     ],
 )
 def test_what_is_no_id(text):
     with pytest.raises(InputError, match="case: expected an id such as"):
         Case.parse(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "free:h=100000000",
+        "free:h=1024,w=1024,ci=64",
+        "free:h=1024,w=1024,padding=100000.0.0.0",
+        "free:kh=1024,ry=1024,kw=1024,rx=1024",
+        "free:go=1000000000000",
+        "csg:s=1024,m=1024",
+        "csg:kh=3,kw=3,s=512,m=512",
+        "regularizer:layers=1024",
+    ],
+)
+def test_what_is_too_large(text):
+    with pytest.raises(InputError, match=r"case: expected sizes up to 1024 and .* Take a smaller one"):
+        Case.parse(text)
+
+
+@given(st.sampled_from(LEVELS), st.data())
+@settings(deadline=None)
+def test_every_id_is_a_case_that_can_be_solved_or_an_error(level, data):
+    """Whatever sizes somebody writes."""
+    sizes = st.dictionaries(st.sampled_from(COUNTS), st.integers(-1, 5) | st.just(2000), max_size=5)
+    text = ",".join(f"{name}={size}" for name, size in data.draw(sizes).items())
+    try:
+        case = Case.parse(f"{level}:{text}")
+    except InputError:
+        return
+    assert solve(case, Precision.of("float32"))["y"].value.shape == (
+        () if level == "regularizer" else case.arrays["dy"].shape
+    )
 
 
 @pytest.mark.parametrize("dtype", FORMATS)
@@ -59,7 +108,7 @@ def test_the_suite_covers_every_area(level):
     areas = {c.area for c in cases}
     assert areas == {"layer", "grouping", "enabled", "padding", "stride", "dilation", "dtype"}
     assert len({c.id for c in cases}) == len(cases)
-    assert all(valid(c) for c in cases)
+    assert all(valid(c) and not too_large(c) for c in cases)
     assert any(c.ci % c.gi and c.co % c.go for c in cases)
     assert {c.scores for c in cases} >= ({"plain", "edges", "nan"} if level == "free" else {"plain", "edges", "ties"})
 
