@@ -3,21 +3,22 @@
 What the target itself prints goes to stderr. Messages are pickles, each after its length: see `process`.
 """
 
+import contextlib
 import os
 import pickle
-import pkgutil
 import sys
 import time
-import traceback
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from lhc_ref.check.adapters import ADAPTERS, Declaration
+from lhc_ref.check.loading import resolve, told
 from lhc_ref.check.protocol import Layouts, UnsupportedError, typed
 from lhc_ref.errors import LhcError
 
 LENGTH = 8  # bytes, little endian
+PIPE_LOST = 121  # exit code: the target has closed the descriptors that messages go through
 NUMBERS = "biufcV"  # kinds of NumPy dtypes; V: the half formats of ml_dtypes
 
 
@@ -53,7 +54,7 @@ class Worker:
     def load(self, target: str) -> None:
         """Import `package.module:object`, or adopt it again."""
         if target not in self.adapters:
-            found = pkgutil.resolve_name(target)
+            found = resolve(target)
             if not callable(found):
                 raise TypeError(f"expected a class or function, got {type(found).__name__}")
             self.adapters[target] = ADAPTERS[self.framework](found, self.declaration)
@@ -99,9 +100,7 @@ def serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         except LhcError as error:
             answer = "missing" if kind == "load" else "raised", printable(str(error))
         except Exception as error:
-            text = "".join(traceback.format_exception_only(error)).strip()
-            where = traceback.extract_tb(error.__traceback__)[-1]
-            answer = "raised", printable(f"{text} ({where.filename}:{where.lineno})")
+            answer = "raised", printable(told(error))
         if os.getpid() != own:
             os._exit(0)  # the target has forked, and this is the copy: one answer is enough
         send(outbox, answer)
@@ -113,7 +112,9 @@ def main() -> None:
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    serve(inbox, outbox)
+    with contextlib.suppress(OSError):
+        serve(inbox, outbox)
+    os._exit(PIPE_LOST)  # our caller keeps its ends open as long as it lives
 
 
 if __name__ == "__main__":

@@ -15,10 +15,11 @@ import numpy as np
 
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.cases import Case
-from lhc_ref.check.child import printable, receive, send
+from lhc_ref.check.child import PIPE_LOST, printable, receive, send
 from lhc_ref.check.precision import FORMATS
 
 TAIL = 8192  # bytes of what a target printed, of which the last lines are told
+END_S = 5.0  # for the child to end, once its pipe has
 START_S = 120.0  # for the child to import the target and its framework
 
 
@@ -122,16 +123,18 @@ class Target:
         return Outcome(status, text=content or "")
 
     def _crashed(self) -> Outcome:
-        """The process has ended: by which signal or exit code, and its last lines."""
-        process = self._process
-        code = process.wait() if process is not None else 0
+        """The process has ended, or its pipe: by which signal or exit code, and its last lines."""
+        try:
+            code = self._process.wait(END_S) if self._process is not None else 0
+        except subprocess.TimeoutExpired:
+            code = PIPE_LOST
         self._errors.seek(max(0, self._errors.seek(0, os.SEEK_END) - TAIL))
         tail = [printable(t) for t in self._errors.read().decode(errors="replace").strip().splitlines()[-3:]]
         self.close()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return Outcome(
-            "crashed", text=f"the process was {how}".replace("was ended", "ended") + "".join(f"; {t}" for t in tail)
-        )
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        if code == PIPE_LOST:
+            how = "closed descriptors that it had not opened, and with them the pipe that its answers go through"
+        return Outcome("crashed", text="; ".join([f"the process {how}", *tail]))
 
 
 def _forward(stream: Any, answers: queue.Queue) -> None:

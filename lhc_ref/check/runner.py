@@ -87,7 +87,8 @@ def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambd
     for name in dict.fromkeys(plan.targets.values()):
         loaded = target.load(name)
         if loaded.status != "ok":
-            raise ConfigError(f"{name}: expected an importable target, got {loaded.text}. Check the name and its path.")
+            todo = "Check the name and its path" if loaded.status == "missing" else "Mend that first"
+            raise ConfigError(f"{name}: expected an importable target, got {loaded.text}. {todo}.")
     cases = plan.chosen()
     dead = dict.fromkeys(plan.targets, 0.0)
     for i, case in enumerate(cases):

@@ -30,6 +30,23 @@ def hangs(arrays, geometry):
     time.sleep(60)
 
 
+def closes_all(arrays, geometry):
+    os.closerange(0, 256)
+    return {"y": arrays["x"]}
+
+
+def closes_all_and_hangs(arrays, geometry):
+    os.closerange(0, 256)
+    time.sleep(60)
+
+
+def closes_all_and_opens_others(arrays, geometry):
+    os.closerange(0, 256)
+    for _ in range(8):
+        os.open(os.devnull, os.O_RDWR)
+    return {"y": arrays["x"]}
+
+
 def prints(arrays, geometry):
     print("this is no answer", flush=True)
     os.write(1, b"nor is this")

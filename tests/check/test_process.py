@@ -30,6 +30,9 @@ def target():
         ("crashes", "crashed", "SIGSEGV"),
         ("ends", "crashed", "exit code 3"),
         ("exits", "crashed", "exit code 0"),
+        ("closes_all", "crashed", "the process closed descriptors that it had not opened"),
+        ("closes_all_and_hangs", "crashed", "the process closed descriptors that it had not opened"),
+        ("closes_all_and_opens_others", "crashed", "the process closed descriptors that it had not opened"),
         ("hangs", "timed out", "no answer within 1 s"),
         ("nothing", "raised", 'expected a dict with at least "y"'),
         ("objects", "raised", "y: expected an array of numbers, got one of object"),
@@ -40,7 +43,7 @@ def target():
         ("prints", "ok", ""),
         ("reads", "ok", ""),
         ("Layer", "raised", "expected a function, got a class; for a layer of torch"),
-        ("missing_name", "raised", "missing_name"),
+        ("missing_name", "missing", "no 'missing_name' in "),
         ("not_callable", "raised", "expected a class or function, got int"),
     ],
 )
