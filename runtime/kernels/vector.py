@@ -117,6 +117,15 @@ def fma_function(b: Any) -> Any:
     return cgutils.get_or_insert_function(b.module, ir.FunctionType(VEC, [VEC] * 3), f"llvm.fma.v{LANES}f32")
 
 
+def prefetch(b: Any, pointer: Any) -> None:
+    """Ask for a line of memory to come into the second-level cache; any address will do."""
+    of_bytes = ir.IntType(8).as_pointer()
+    function = ir.FunctionType(ir.VoidType(), [of_bytes, I32, I32, I32])
+    read, second_level, data = ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)
+    declared = cgutils.get_or_insert_function(b.module, function, "llvm.prefetch.p0")
+    b.call(declared, [b.bitcast(pointer, of_bytes), read, second_level, data])
+
+
 def unpack(b: Any, tile: Any, count: int) -> list:
     """The vectors of a tile value."""
     return [b.extract_value(tile, i) for i in range(count)]
@@ -326,8 +335,13 @@ def _counted_loop(b: Any, r0: Any, last: Any, stride: int, values: list, body: C
     return out[0], out[1:]
 
 
+WEIGHTS_AHEAD = 2048  # elements: weights come once, from memory or the third-level cache, sooner than their layer ends
+
+
 def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     fma = fma_function(b)
+    if outputs > 1:
+        prefetch(b, ahead(b, w_row, WEIGHTS_AHEAD))
     xs = [load_vector(b, step(b, x_row, x_stride, p)) for p in range(pixels)]
     out = list(acc)
     for o in range(outputs):
