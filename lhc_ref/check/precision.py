@@ -1,5 +1,6 @@
 """Number formats, and what a chain of sums and roundings in them may be off by."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,12 +24,15 @@ class Format:
         """Unit roundoff."""
         return 2.0**-self.bits
 
-    def round(self, values: Array) -> Array:
-        """`values` rounded to this format, ties to even, as float64. Exponents are taken to be in range."""
-        if self.name in ("float64", "float32", "float16"):
+    def round(self, values: Array, to_integer: Callable[[Array], Array] = np.rint) -> Array:
+        """`values` rounded to this format, ties to even, as float64. Exponents are taken to be in range.
+
+        `to_integer` : how numbers are rounded whose unit is the last bit that is kept, where that is not ties to even
+        """
+        if self.name in ("float64", "float32", "float16") and to_integer is np.rint:
             return np.asarray(values, np.float64).astype(self.name).astype(np.float64)
         mantissa, exponent = np.frexp(np.asarray(values, np.float64))
-        return np.ldexp(np.rint(np.ldexp(mantissa, self.bits)), exponent - self.bits)
+        return np.ldexp(to_integer(np.ldexp(mantissa, self.bits)), exponent - self.bits)
 
 
 FORMATS = {

@@ -69,19 +69,21 @@ class _Convolution:
         self.integers = _exact(case, precision)
 
     def forward(self, x: Array, kernel: Array) -> Array:
-        read = self.steps.operands
-        return conv.conv2d(read(self.steps.read_x(x, self.case)), read(self.steps.read_kernel(kernel)), **self.options)
+        steps, case = self.steps, self.case
+        x, kernel = (steps.operands(a, case) for a in (steps.read_x(x, case), steps.read_kernel(kernel)))
+        return conv.conv2d(x, kernel, **self.options)
 
     def backward(self, dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
         """dx and the cotangent of `kernel`; zeros where a mistake gives y another shape than dy has."""
-        steps = self.steps
-        dy, x = steps.operands(dy), steps.operands(steps.read_x(x, self.case))
+        steps, case = self.steps, self.case
+        dy, x = steps.operands(dy, case), steps.operands(steps.read_x(x, case), case)
+        other = steps.operands(steps.kernel_of_dx(steps.read_kernel(kernel)), case)
         try:
-            dx = conv.conv2d_dx(dy, x, steps.operands(steps.kernel_of_dx(steps.read_kernel(kernel))), **self.options)
+            dx = conv.conv2d_dx(dy, x, other, **self.options)
             dkernel = conv.conv2d_dkernel(dy, x, steps.read_kernel(kernel), **self.options)
         except ValueError:
             return np.full(x.shape, np.nan), np.full(kernel.shape, np.nan)
-        return steps.write_dx(dx, self.case), steps.write_dkernel(dkernel)
+        return steps.write_dx(dx, case), steps.write_dkernel(dkernel)
 
     def budget(self, which: str, magnitude: Array, norm: Array, terms: int, roundings: int) -> Budget:
         """Elementwise for direct convolution, normwise for fast algorithms."""

@@ -52,7 +52,7 @@ class Steps:
     slices: Callable[[Array, Case], Array] = lambda dkernel, case: slices_of(dkernel, case)
     penalty: Callable[..., Any] = density_penalty
     penalty_vjp: Callable[..., Any] = density_penalty_vjp
-    operands: Callable[[Array], Array] = lambda a: a  # what arithmetic sees of x, the kernel and dy
+    operands: Callable[[Array, Case], Array] = lambda a, case: a  # what arithmetic sees of x, the kernel and dy
     seen: Callable[[Array, Case], Array] = lambda x, case: strided(x, case)  # by lean's 1x1
     seen_vjp: Callable[[Array, Case], Array] = lambda dseen, case: strided_vjp(dseen, case)
     finish: Callable[[Arrays, Case], Arrays] = lambda tensors, case: tensors

@@ -72,6 +72,7 @@ MUTANTS: dict[str, tuple[str, ...]] = {
     "stale_mask": (failures.STALE,),
 }
 FAMILIAR: dict[str, tuple[str, ...]] = {
+    "turned": ("kernel flipped (true convolution, not cross-correlation)",),
     "transposed-taps": ("kernel's rows and columns swapped",),
     "weight-as-iohw": ("kernel layouts swapped: OIHW in memory is read as IOHW",),
     "weight-as-hwio": ("kernel layouts swapped: OIHW in memory is read as HWIO",),
@@ -86,6 +87,8 @@ FAMILIAR: dict[str, tuple[str, ...]] = {
     "relu": ("a ReLU is built in",),
     "bias-twice": ("bias added twice",),
     "tf32": (f"TF32 {_ROUNDED}",),
+    "tf32-truncated": (f"TF32 {_ROUNDED.replace('rounded', 'truncated')}",),
+    "autocast": (f"right to the precision of bfloat16 {_ALONE}",),
     "bf16": (f"bfloat16 {_ROUNDED}",),
     "bf16-output": ("the output and its cotangent are rounded to bfloat16",),
     "step-at-zero": ("step is on at 0 (>= instead of >)",),

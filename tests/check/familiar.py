@@ -50,7 +50,7 @@ COARSE_CONV = """        y = F.conv2d(coarse(x), coarse(kernel), stride=self.str
 
 _SINGLE = [
     # --- The convolution
-    Mutant("flipped", ("true convolution: the kernel is flipped",), ((KERNEL, KERNEL.replace("self.mask()\n", "self.mask()\n        kernel = kernel.flip(2, 3)\n")),)),
+    Mutant("turned", ("true convolution: the kernel is flipped",), ((KERNEL, KERNEL.replace("self.mask()\n", "self.mask()\n        kernel = kernel.flip(2, 3)\n")),)),
     Mutant("transposed-taps", ("the kernel's rows and columns are swapped",), ((KERNEL, KERNEL + "        kernel = kernel.transpose(2, 3)\n"),)),
     Mutant("weight-as-iohw", ("the weight's memory is read as IOHW",), ((KERNEL, "        weight = self.weight.reshape(self.c_in, self.c_out, *self.kernel_size).transpose(0, 1)\n        kernel = weight * self.mask()\n"),)),
     Mutant("weight-as-hwio", ("the weight's memory is read as HWIO",), ((KERNEL, "        weight = self.weight.reshape(*self.kernel_size, self.c_in, self.c_out).permute(3, 2, 0, 1)\n        kernel = weight * self.mask()\n"),)),
@@ -65,6 +65,8 @@ _SINGLE = [
     Mutant("relu", ("a ReLU is built in",), ((BIAS, BIAS + "        y = torch.relu(y)\n"),)),
     Mutant("bias-twice", ("the bias is added twice",), ((CONV, CONV.replace("kernel, stride", "kernel, self.bias, stride")),)),
     Mutant("tf32", ("TF32 arithmetic",), ((MODULE, TF32 + MODULE), (CONV, COARSE_CONV))),
+    Mutant("tf32-truncated", ("TF32 arithmetic that drops the last bits",), ((MODULE, TF32.replace("i + (1 << (bits - 1))", "i") + MODULE), (CONV, COARSE_CONV))),
+    Mutant("autocast", ("an autocast to bfloat16, which float64 does not go through",), ((CONV, "        with torch.autocast('cpu', torch.bfloat16):\n            y = F.conv2d(x, kernel, stride=self.stride, dilation=self.dilation).to(x.dtype)\n"),)),
     Mutant("bf16", ("bfloat16 arithmetic",), ((MODULE, BF16 + MODULE), (CONV, COARSE_CONV))),
     Mutant("bf16-output", ("the output passes through bfloat16",), ((BIAS, BIAS + "        y = y.bfloat16().to(y.dtype)\n"),)),
     # --- The mask
@@ -132,7 +134,7 @@ _SINGLE = [
 
 _BY_NAME = {m.name: m for m in _SINGLE}
 PAIRS = (
-    ("flipped", "slope-zero"),
+    ("turned", "slope-zero"),
     ("tiled", "dbias-batch-mean"),
     ("enabled-ignored", "slope-edge"),
     ("dkernel-leak", "dbias-mean"),

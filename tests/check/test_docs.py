@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.check import familiar, mutants
+
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
 RUNS = {
@@ -59,3 +61,6 @@ def test_the_table_of_mutants_is_in_the_docs():
     assert table.count("\n| ") == total + 1
     first = re.search(r"Not counting those marked .later.: (\d+)\.", table)
     assert f"{first.group(1)} of the {total} were named at once" in DOCS
+    assert f"\n{len(familiar.MUTANTS)} more faults" in DOCS
+    names = [m.name for m in (*mutants.MUTANTS, *familiar.MUTANTS)]
+    assert len(set(names)) == len(names)

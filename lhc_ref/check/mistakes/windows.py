@@ -25,6 +25,19 @@ def _memory(source: str, read_as: str, ours: str) -> tuple[Callable[..., Array],
     return read, back
 
 
+_DISGUISE = "arithmetic in disguise: operands of the convolutions are"
+
+
+def _ties_away(values: Array) -> Array:
+    """As PTX's cvt.rna.tf32.f32 rounds."""
+    return np.trunc(values + np.copysign(0.5, values))
+
+
+def _tf32(to_integer: Callable[[Array], Array]) -> Callable[[Array, Case], Array]:
+    """Hardware reads float32 so, and no other format."""
+    return lambda a, case: TF32.round(a, to_integer) if case.dtype == "float32" else a
+
+
 def reads() -> Iterator[Mistake]:
     """Each as a `Mistake`."""
     for source, read_as in (("OIHW", "IOHW"), ("OIHW", "HWIO"), ("HWIO", "OIHW"), ("HWIO", "HWOI"), ("OIHW", "OIWH")):
@@ -47,10 +60,11 @@ def reads() -> Iterator[Mistake]:
     yield Mistake(
         "kernel's input and output channels swapped", {"read_kernel": swap, "write_dkernel": swap}, common=False
     )
+    for how, to_integer in (("rounded", _ties_away), ("rounded, ties to even", np.rint), ("truncated", np.trunc)):
+        yield Mistake(f"TF32 {_DISGUISE} {how}", {"operands": _tf32(to_integer)})
+    for name in ("bfloat16", "float16"):
+        yield Mistake(f"{name} {_DISGUISE} rounded", {"operands": lambda a, case, f=FORMATS[name]: f.round(a)})
     for name, format_ in (("TF32", TF32), ("bfloat16", FORMATS["bfloat16"]), ("float16", FORMATS["float16"])):
-        yield Mistake(
-            f"{name} arithmetic in disguise: operands of the convolutions are rounded", {"operands": format_.round}
-        )
         yield Mistake(f"the output is rounded to {name}", {"after": format_.round})
         both = {"after": format_.round, "after_vjp": lambda dy, y, f=format_: f.round(dy)}
         yield Mistake(f"the output and its cotangent are rounded to {name}", both)
