@@ -124,18 +124,24 @@ def act(args: argparse.Namespace) -> int:
         return 0
     plan = plan_of(args)
     lines = report.read_expected(args.xfail, plan.targets) if args.xfail else {}
-    with Target(args.framework, declaration_of(args), args.timeout, (os.getcwd(),)) as target:
-        results = runner.run(plan, target)
-        failures.explain(results, target)
-        failures.shrink(results, target)
+    results = runner.Results(plan)
+    try:
+        with Target(args.framework, declaration_of(args), args.timeout, (os.getcwd(),)) as target:
+            runner.run(plan, target, results)
+            failures.explain(results, target)
+            failures.shrink(results, target)
+    except KeyboardInterrupt:
+        done = f"interrupted after {len(results.outcomes)} of {len(plan.chosen())} cases; what they showed:"
+        print(done, report.table(results), sep="\n\n", file=sys.stderr)
+        raise
     stale = report.expect(results, lines)
-    if args.junit:
-        atomic_write_bytes(args.junit, report.junit(results))
-    if args.json and str(args.json) != "-":
-        atomic_write_text(args.json, report.dumps(results))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what the target said may be in any alphabet
     print(report.dumps(results) if str(args.json) == "-" else report.table(results))
     for line in stale:
         print(line, file=sys.stderr)
+    if args.junit:
+        atomic_write_bytes(args.junit, report.junit(results))
+    if args.json and str(args.json) != "-":
+        atomic_write_text(args.json, report.dumps(results))
     return 1 if stale or results.of("failed") else 0

@@ -1,6 +1,6 @@
 """Runs the suite against a target and gathers what was found."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -76,14 +76,18 @@ class Results:
         return [f for f in self.findings if f.status == status]
 
 
-def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambda done, total: None) -> Results:
+def run(plan: Plan, target: Target, results: Results | None = None) -> Results:
     """Every check of the plan. The target's failures are findings; nothing it does ends the run.
+
+    Parameters
+    ----------
+    results : to be filled and returned, for who wants to see them when the run is interrupted
 
     Raises
     ------
     ConfigError : a target cannot be imported, or does none of the cases.
     """
-    results = Results(plan)
+    results = Results(plan) if results is None else results
     for name in dict.fromkeys(plan.targets.values()):
         loaded = target.load(name)
         if loaded.status != "ok":
@@ -91,7 +95,7 @@ def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambd
             raise ConfigError(f"{name}: expected an importable target, got {loaded.text}. {todo}.")
     cases = plan.chosen()
     dead = dict.fromkeys(plan.targets, 0.0)
-    for i, case in enumerate(cases):
+    for case in cases:
         if dead[case.level] >= MOST_DEAD:
             text = f"not called: the first {MOST_DEAD} calls crashed or timed out"
             findings, outcome = judge(case, Outcome("unsupported", text=text), {}), Outcome("unsupported", text=text)
@@ -100,7 +104,6 @@ def run(plan: Plan, target: Target, progress: Callable[[int, int], None] = lambd
             dead[case.level] += 1 if outcome.status in ("crashed", "timed out") else -np.inf
         results.findings += findings
         results.outcomes[case.id] = outcome
-        progress(i + 1, len(cases))
     _anything(results)
     if not plan.cases:
         for level in LEVELS:

@@ -178,6 +178,16 @@ def odd_words(arrays, geometry):
     raise ValueError("\x1b[31m red \x00 \ud800 \u2192")
 
 
+def slow(arrays, geometry):
+    """Tells its process's id, and hangs from the tenth call on."""
+    global calls
+    calls += 1
+    print(f"pid {os.getpid()}", file=open(os.environ["LHC_TEST_PIDS"], "a"), flush=True)  # noqa: SIM115
+    if calls == 10:
+        time.sleep(60)
+    return dbias_mean(arrays, geometry)
+
+
 not_callable = 3
 
 

@@ -2,6 +2,14 @@
 
 import io
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -10,6 +18,8 @@ from lhc_ref.check.report import AREAS
 from lhc_ref.cli import main
 from lhc_ref.errors import ConfigError, InputError
 
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-m", "lhc_ref.cli", "check"]
 GOOD, BAD = "tests.check.numpy_layer:layer", "tests.check.broken:dbias_mean"
 
 
@@ -170,3 +180,60 @@ def test_every_area_can_be_shown_failing(capsys):
         counts = json.loads(capsys.readouterr().out)["areas"][level]
         shown |= {area for area, statuses in counts.items() if statuses.get("failed")}
     assert shown == set(AREAS)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as on POSIX")
+def test_an_interruption_tells_what_was_found_and_ends_the_targets_process(tmp_path):
+    pids = tmp_path / "pids"
+    env = {**os.environ, "LHC_TEST_PIDS": str(pids)}
+    command = [*COMMAND, "tests.check.broken:slow", "--timeout", "60"]
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        until = time.monotonic() + 60
+        while (not pids.exists() or len(pids.read_text().splitlines()) < 10) and time.monotonic() < until:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        out, err = (text.decode() for text in process.communicate(timeout=60))
+    assert process.returncode == 130
+    assert out == ""
+    assert "interrupted after 9 of " in err
+    assert "FAILED free: dbias (" in err
+    assert err.endswith("cli: interrupted\n")
+    for pid in {line.split()[1] for line in pids.read_text().splitlines()}:
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(pid), 0)
+
+
+@pytest.fixture
+def read_only_folder():
+    """A folder with a layer in it that nobody may write to."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "layers.py").write_text("from tests.check.numpy_layer import layer\n")
+        os.chmod(folder, 0o555)
+        yield Path(folder)
+        os.chmod(folder, 0o755)
+
+
+def test_a_folder_that_cannot_be_written(read_only_folder):
+    """A failing layer is shrunk there, too, by Hypothesis, which likes to keep a folder of examples."""
+    bound: list[str] = []
+    if os.access(read_only_folder, os.W_OK):  # root may write everywhere, unless it gives that up
+        if not shutil.which("setpriv"):
+            pytest.skip("RUN AS ROOT WITHOUT setpriv: a read-only folder is not tested")
+        bound = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*command):
+        options = {"cwd": read_only_folder, "env": env, "capture_output": True, "text": True, "check": False}
+        return subprocess.run([*bound, *command], **options)
+
+    done = run(*COMMAND, "layers:layer", "--dtypes", "float32")
+    assert (done.returncode, done.stderr) == (0, "")
+    failed = run(*COMMAND, "tests.check.broken:dbias_mean", "--dtypes", "float32")
+    assert failed.returncode == 1
+    assert "smallest case: --case " in failed.stdout
+    assert failed.stderr == ""
+    refused = run(*COMMAND, "layers:layer", "--case", "free:", "--json", "report.json")
+    assert refused.returncode == 2
+    assert "report.json: expected a place to write a file, got 'Permission denied'" in refused.stderr
+    assert "6 passed, 0 failed" in refused.stdout
+    assert [path.name for path in read_only_folder.iterdir()] == ["layers.py"]
