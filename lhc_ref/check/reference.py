@@ -10,7 +10,8 @@ import numpy as np
 
 from lhc_ref import conv, mask
 from lhc_ref.check.cases import Array, Arrays, Case
-from lhc_ref.check.precision import Precision, gamma, normwise_factor, sum_budget
+from lhc_ref.check.convolution import Budget, Convolution, exact, finish_y
+from lhc_ref.check.precision import Precision, normwise_factor, sum_budget
 from lhc_ref.check.steps import CORRECT, Steps, arrange, slices_of, strided_vjp, sum_groups
 
 
@@ -50,98 +51,6 @@ def solve(case: Case, precision: Precision, steps: Steps = CORRECT) -> Answer:
     }
 
 
-# --- One convolution with its budgets --------------------------------------------------------------------------------
-
-Budget = tuple[Array, str]
-
-
-class _Convolution:
-    """y, dx and the kernel's cotangent of one convolution, and their budgets."""
-
-    def __init__(
-        self, case: Case, precision: Precision, steps: Steps, groups: int = 1, pointwise: bool = False
-    ) -> None:
-        self.case, self.precision, self.steps = case, precision, steps
-        self.options = {"stride": steps.stride(case), "padding": steps.pads(case), "dilation": steps.dilation(case)}
-        self.options["groups"] = groups
-        if pointwise:
-            self.options |= {"padding": "valid", "dilation": (1, 1)}
-        self.integers = _exact(case, precision)
-
-    def forward(self, x: Array, kernel: Array) -> Array:
-        steps, case = self.steps, self.case
-        x, kernel = (steps.operands(a, case) for a in (steps.read_x(x, case), steps.read_kernel(kernel)))
-        return conv.conv2d(x, kernel, **self.options)
-
-    def backward(self, dy: Array, x: Array, kernel: Array) -> tuple[Array, Array]:
-        """dx and the cotangent of `kernel`; zeros where a mistake gives y another shape than dy has."""
-        steps, case = self.steps, self.case
-        dy, x = steps.operands(dy, case), steps.operands(steps.read_x(x, case), case)
-        other = steps.operands(steps.kernel_of_dx(steps.read_kernel(kernel)), case)
-        try:
-            dx = conv.conv2d_dx(dy, x, other, **self.options)
-            dkernel = conv.conv2d_dkernel(dy, x, steps.read_kernel(kernel), **self.options)
-        except ValueError:
-            return np.full(x.shape, np.nan), np.full(kernel.shape, np.nan)
-        return steps.write_dx(dx, case), steps.write_dkernel(dkernel)
-
-    def budget(self, which: str, magnitude: Array, norm: Array, terms: int, roundings: int) -> Budget:
-        """Elementwise for direct convolution, normwise for fast algorithms."""
-        p = self.precision
-        if p.algorithm == "direct":
-            text = (
-                f"(gamma_{terms}({p.accumulate.name}) + gamma_{roundings}({p.storage.name})) * {which} of magnitudes"
-                f"{'; 0 where sums of integers stay below 2**bits' if self.integers else ''}"
-            )
-            return sum_budget(magnitude, terms, roundings, p, integers=self.integers), text
-        points = (self.case.h + self.case.kh) * (self.case.w + self.case.kw)
-        factor = normwise_factor(p.algorithm, points, terms, p.accumulate.u)
-        stored = gamma(roundings, p.storage.u) * magnitude + (terms + roundings) * p.storage.tiny
-        return factor * norm + stored, f"{p.algorithm}: {factor:.2e} * sum over channels of norms, plus storage"
-
-    def budgets(self, dy: Array, x: Array, kernel: Array) -> dict[str, Budget]:
-        """Of y without bias, dx and dkernel; `kernel` as the convolution uses it."""
-        ones, (kh, kw, ci, _) = np.abs, kernel.shape
-        options = {**self.options, **self.case.window} if self.options["padding"] != "valid" else self.options
-        options = {**options, "groups": self.options["groups"]}
-        n, oh, ow, co = dy.shape
-        y = conv.conv2d(ones(x), ones(kernel), **options)
-        dx, dkernel = conv.conv2d_vjp(ones(dy), ones(x), ones(kernel), **options)
-        norm = [np.linalg.norm(a) for a in (x, kernel, dy)]
-        return {
-            "y": self.budget("the convolution", y, norm[0] * norm[1] * np.ones(y.shape), kh * kw * ci + 1, 2),
-            "dx": self.budget("the cotangent", dx, norm[2] * norm[1] * np.ones(dx.shape),
-                              kh * kw * (co // self.options["groups"]), 2),
-            "dkernel": self.budget("the cotangent", dkernel, norm[0] * norm[2] * np.ones(dkernel.shape),
-                                   n * oh * ow, 2),
-            "magnitude": (dkernel, ""),
-            "y magnitude": (y, ""),
-        }  # fmt: skip
-
-
-def _finish_y(
-    y: Array, budgets: dict[str, Budget], case: Case, precision: Precision, steps: Steps, terms: int
-) -> tuple[Array, dict[str, Budget]]:
-    """Bias, and the budgets of y with it and of dbias."""
-    arrays = case.arrays
-    if not case.bias:
-        return steps.after(y), budgets
-    exact = _exact(case, precision)
-    magnitude = budgets["y magnitude"][0] + np.abs(arrays["bias"])
-    own = sum_budget(magnitude, terms, 2, precision, integers=exact)
-    text = (
-        f"(gamma_{terms}({precision.accumulate.name}) + gamma_2({precision.storage.name})) * (convolution of "
-        f"magnitudes + |bias|){'; 0 where sums of integers stay below 2**bits' if exact else ''}"
-    )
-    if precision.algorithm != "direct":
-        own, text = budgets["y"][0] + sum_budget(magnitude, 1, 2, precision), budgets["y"][1]
-    n, oh, ow, _ = arrays["dy"].shape
-    count = n * oh * ow
-    dbias = sum_budget(np.abs(arrays["dy"]).sum(axis=(0, 1, 2)), count, 3, precision, integers=exact)
-    derivation = f"(gamma_{count}({precision.accumulate.name}) + gamma_3({precision.storage.name})) * sum of |dy|"
-    return steps.after(steps.add_bias(y, arrays["bias"])), {**budgets, "y": (own, text), "dbias": (dbias, derivation)}
-
-
 # --- Levels ----------------------------------------------------------------------------------------------------------
 
 Solved = tuple[Arrays, dict[str, Budget]]
@@ -149,11 +58,11 @@ Solved = tuple[Arrays, dict[str, Budget]]
 
 def _masked_layer(case: Case, precision: Precision, steps: Steps, m: Array) -> Solved:
     """A convolution with kernel * m: y, mask, dx, the cotangent of the product as "dmasked", and dbias."""
-    a, convolution = case.arrays, _Convolution(case, precision, steps)
+    a, convolution = case.arrays, Convolution(case, precision, steps)
     kernel = steps.read_weight(a["kernel"])
     y = convolution.forward(a["x"], kernel * m)
     budgets = convolution.budgets(a["dy"], a["x"], kernel * m)
-    y, budgets = _finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
+    y, budgets = finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
     dy = steps.after_vjp(a["dy"], y)
     dx, dmasked = convolution.backward(dy, a["x"], kernel * steps.mask_for_dx(m))
     tensors = {"y": y, "mask": m, "dx": dx, "dmasked": dmasked}
@@ -200,7 +109,7 @@ def _dscores_budget(magnitude: Array, case: Case, precision: Precision) -> Budge
         collected, taps, roundings = np.tensordot(mask.PATTERNS.astype(float), collected, axes=((1, 2), (0, 1))), 9, 8
     n, oh, ow, _ = case.arrays["dy"].shape
     terms = n * oh * ow + taps * min(case.gi, case.ci) * min(case.go, case.co)
-    integers = np.array(slope == 1) & _exact(case, precision)
+    integers = np.array(slope == 1) & exact(case, precision)
     text = (
         f"(gamma_{terms}({precision.accumulate.name}) + gamma_{roundings}({precision.storage.name})) * slope * sum "
         f"over the group of |kernel| * |dmasked|; 0 for integers where the slope is 1"
@@ -233,7 +142,7 @@ def _n_of_m(case: Case, precision: Precision, steps: Steps) -> Solved:
     tensors["dkernel"] = steps.nm_dkernel(tensors.pop("dmasked"), m) + decay
     magnitude = budgets["magnitude"][0] + np.abs(decay)
     count = case.n * int(np.prod(case.output_hw))
-    integers = np.array(decay == 0) & _exact(case, precision)
+    integers = np.array(decay == 0) & exact(case, precision)
     extra = sum_budget(magnitude, count + 1, 5, precision, integers=integers)
     text = f"(gamma_{count + 1}({precision.accumulate.name}) + gamma_5({precision.storage.name})) * (cotangent + decay)"
     budgets["dkernel"] = (np.maximum(extra, budgets["dkernel"][0]), text)
@@ -242,13 +151,13 @@ def _n_of_m(case: Case, precision: Precision, steps: Steps) -> Solved:
 
 def _csg(case: Case, precision: Precision, steps: Steps) -> Solved:
     """The generated kernel is stored: from then on its error is carried as of an input."""
-    a, convolution = case.arrays, _Convolution(case, precision, steps)
+    a, convolution = case.arrays, Convolution(case, precision, steps)
     kernel = steps.generate(a["codes"], a["generator"], case)
     magnitude = arrange(np.abs(a["codes"]) @ np.abs(a["generator"]).T, case)
     off = sum_budget(magnitude, case.m, 1, precision, integers=convolution.integers)
     y = convolution.forward(a["x"], kernel)
     budgets = convolution.budgets(a["dy"], a["x"], magnitude)
-    y, budgets = _finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
+    y, budgets = finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
     carry, back = np.abs(conv.conv2d(np.abs(a["x"]), off, **case.window)), np.abs
     budgets["y"] = (budgets["y"][0] + carry, budgets["y"][1] + " + carried error of the generated kernel")
     dcarry = conv.conv2d_dx(back(a["dy"]), a["x"], off, **case.window)
@@ -275,18 +184,20 @@ def _csg(case: Case, precision: Precision, steps: Steps) -> Solved:
 
 def _lean(case: Case, precision: Precision, steps: Steps) -> Solved:
     """A grouped stencil and a 1x1 convolution, added. The 1x1 reads the pixel that the stencil's window starts from."""
-    a, stencil = case.arrays, _Convolution(case, precision, steps, case.groups)
-    point = _Convolution(case, precision, steps, pointwise=True)
+    a, stencil = case.arrays, Convolution(case, precision, steps, case.groups)
+    point = Convolution(case, precision, steps, pointwise=True)
     seen = steps.seen(a["x"], case)
     point.options["stride"] = (1, 1)
     y = stencil.forward(a["x"], a["stencil"]) + point.forward(seen, a["pointwise"])
     one, two = stencil.budgets(a["dy"], a["x"], a["stencil"]), point.budgets(a["dy"], seen, a["pointwise"])
     both = {"y magnitude": (one["y magnitude"][0] + two["y magnitude"][0], ""), "y": one["y"]}
     terms = case.kh * case.kw * case.ci // case.groups + case.ci + 1
-    y, budgets = _finish_y(y, both, case, precision, steps, terms)
+    y, budgets = finish_y(y, both, case, precision, steps, terms)
     if not case.bias:
-        exact = stencil.integers
-        budgets["y"] = (sum_budget(both["y magnitude"][0], terms, 3, precision, integers=exact), "gamma * magnitudes")
+        budgets["y"] = (
+            sum_budget(both["y magnitude"][0], terms, 3, precision, integers=stencil.integers),
+            "gamma * magnitudes",
+        )
     dy = steps.after_vjp(a["dy"], y)
     dx, dstencil = stencil.backward(dy, a["x"], a["stencil"])
     dseen, dpointwise = point.backward(dy, seen, a["pointwise"])
@@ -333,8 +244,3 @@ _SOLVERS: dict[str, Callable[[Case, Precision, Steps], Solved]] = {
     "nm": _n_of_m,
     "regularizer": _penalty,
 }
-
-
-def _exact(case: Case, precision: Precision) -> bool:
-    """Whether sums are integers that direct convolution adds without rounding."""
-    return case.numbers == "integer" and precision.algorithm == "direct" and precision.exact
