@@ -105,10 +105,10 @@ def run(plan: Plan, target: Target, results: Results | None = None) -> Results:
         results.findings += findings
         results.outcomes[case.id] = outcome
     _anything(results)
+    for level in LEVELS:
+        if level in plan.targets and level != "regularizer" and dead[level] < MOST_DEAD:
+            results.findings += reproducibility(plan, target, [c for c in cases if c.level == level])
     if not plan.cases:
-        for level in LEVELS:
-            if level in plan.targets and level != "regularizer" and dead[level] < MOST_DEAD:
-                results.findings += reproducibility(plan, target, [c for c in cases if c.level == level])
         results.findings += list(not_declared(plan))
     return results
 
