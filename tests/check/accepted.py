@@ -148,3 +148,21 @@ FAMILIAR: dict[str, tuple[str, ...]] = {
     "csg-tiles": ("a slice is an s x s tile of channels instead of a contiguous run",),
 }
 ACCEPTED = {**MUTANTS, **FAMILIAR}
+
+# What the docs promise to name -> the planted fault that shows it.
+PROMISED = {
+    "kernel flipped": "flipped",
+    "kernel layouts swapped (HWIO, OIHW)": "weight-as-hwio",
+    "`same` padding symmetric instead of at the end": "pad-symmetric",
+    "groups tiled instead of repeated": "tiled",
+    "wrong slope outside the window": "slope-zero",
+    "slope window on the wrong side of equality": "slope-edge",
+    "gradient leaking through masked taps": "dkernel-leak",
+    "gradient missing for scores of a cropped group": "dscores-short-group",
+    "rigid tie": "rigid-ties",
+    "`enabled` ignored": "enabled-ignored",
+    "mean instead of sum over the group": "dscores-mean",
+    "bias gradient over the wrong axes": "dbias-first-image",
+    "TF32 in disguise": "tf32",
+    "bfloat16 in disguise": "bf16",
+}

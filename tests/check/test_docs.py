@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.check import familiar, mutants
+from tests.check import accepted, familiar, mutants
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "check.md").read_text(encoding="utf-8")
@@ -64,3 +64,9 @@ def test_the_table_of_mutants_is_in_the_docs():
     assert f"\n{len(familiar.MUTANTS)} more faults" in DOCS
     names = [m.name for m in (*mutants.MUTANTS, *familiar.MUTANTS)]
     assert len(set(names)) == len(names)
+
+
+def test_the_mistakes_that_the_docs_promise_to_name():
+    """That each is named, `test_torch` shows."""
+    rows = dict(re.findall(r"^\| (.+) \| `python -m tests\.check\.diagnose_mutants ([\w-]+)` \|$", DOCS, re.M))
+    assert rows == accepted.PROMISED

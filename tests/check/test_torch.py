@@ -9,6 +9,7 @@ from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.cases import LEVELS
 from lhc_ref.check.process import Target
 from tests.check import diagnose_mutants, familiar
+from tests.check.accepted import PROMISED
 from tests.check.mutants import MUTANTS, NAMED_LATER
 
 torch = pytest.importorskip(
@@ -83,6 +84,12 @@ def test_there_are_enough_mutants():
 def test_every_mutant_is_caught_and_most_are_named(found):
     assert [name for name, row in found.items() if not row.failures] == []
     assert sum(row.named for row in found.values()) >= 0.9 * len(found)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", PROMISED.values(), ids=PROMISED)
+def test_what_the_docs_promise_to_name_is_named(found, name):
+    assert found[name].named, found[name].diagnosis
 
 
 @pytest.mark.parametrize("name", ["flipped", "single", "dropout", "stale_mask", "tf32", "rigid-ties"])
