@@ -8,8 +8,10 @@ on its word, and each refusal is one ModelFileError. This module knows files and
 import os
 from collections.abc import Mapping
 from dataclasses import replace
+from hashlib import sha256
+from io import BytesIO
 from math import prod
-from typing import cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -40,6 +42,7 @@ __all__ = [
     "Role",
     "Shape",
     "Tensor",
+    "fingerprint",
     "infer_shapes",
     "load",
     "output_size",
@@ -93,6 +96,29 @@ def save(path: str | os.PathLike[str], spec: ModelSpec) -> None:
     Equal specs give equal bytes. Raises ModelFileError if the spec is invalid, LhcError if the file cannot be written.
     """
     checked = validate(spec)
+    atomic_write(path, lambda file: _write(file, checked))
+
+
+def fingerprint(spec: ModelSpec) -> str:
+    """SHA-256, in hexadecimal digits, of the bytes that `save` writes. O(weights)."""
+    file = _Hash()
+    _write(file, validate(spec))
+    return file.sha.hexdigest()
+
+
+class _Hash(BytesIO):
+    """A file that keeps of what is written the hash alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sha = sha256()
+
+    def write(self, data: Any, /) -> int:
+        self.sha.update(data)
+        return memoryview(data).nbytes
+
+
+def _write(file: BinaryIO, checked: ModelSpec) -> None:
     tensors: dict[str, np.ndarray] = {}
     for node in checked.nodes:
         for role, tensor in node.tensors.items():
@@ -102,7 +128,7 @@ def save(path: str | os.PathLike[str], spec: ModelSpec) -> None:
                 tensors[f"{name}.values"] = tensor.values
             else:
                 tensors[name] = tensor
-    atomic_write(path, lambda file: container.write(file, graph_json(checked, _oldest_version(checked)), tensors))
+    container.write(file, graph_json(checked, _oldest_version(checked)), tensors)
 
 
 def _oldest_version(spec: ModelSpec) -> str:

@@ -6,11 +6,11 @@ import sys
 import lhc_ref
 from lhc_ref import command
 from lhc_ref.errors import InputError
-from runtime.commands import bench, convert, info, predict, profile, prune, verify, warmup
+from runtime.commands import bench, convert, info, predict, profile, prune, trial, verify, warmup
 from runtime.commands import eval as evaluation
 from runtime.commands.arguments import Parser
 
-COMMANDS = (info, predict, evaluation, verify, bench, profile, convert, prune, warmup)
+COMMANDS = (info, predict, evaluation, verify, bench, profile, trial, convert, prune, warmup)
 
 
 def build_parser() -> argparse.ArgumentParser:

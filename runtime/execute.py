@@ -54,7 +54,7 @@ class Executor:
 
     def __init__(self) -> None:
         self.arenas = Arenas()
-        self._placed: dict[tuple[str, int], np.ndarray] = {}
+        self._placed: dict[tuple[Plan, int], np.ndarray] = {}
 
     def run(
         self,
@@ -117,7 +117,7 @@ class Executor:
 
     def _steps_for(self, plan: Plan, count: int) -> np.ndarray:
         """The plan's steps with the places of so many images in the staging area; made once for each batch size."""
-        key = (plan.layout.name, count)
+        key = (plan, count)
         steps = self._placed.get(key)
         if steps is None:
             steps = plan.steps.copy()

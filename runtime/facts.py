@@ -10,10 +10,11 @@ from runtime.spec import Layer, Shape
 
 @dataclass(frozen=True)
 class KernelCost:
-    """A kernel that could run a layer, and the cycles predicted for it."""
+    """A kernel that could run a layer, the cycles predicted for it, and what a trial measured, if there was one."""
 
     kernel: str
     predicted_cycles: float
+    measured_s: float | None = None
 
 
 @dataclass(frozen=True)

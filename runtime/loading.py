@@ -12,6 +12,7 @@ from runtime.cuda.gate import require_device
 from runtime.cuda.model import GpuModel
 from runtime.model import Model, Source, Views, views_of
 from runtime.onnx import importer, is_onnx
+from runtime.trial import read as read_trial
 from runtime.views import View
 
 
@@ -23,6 +24,7 @@ def load(
     constants: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
     storage: str = "float32",
+    trial: str | os.PathLike | None = None,
 ) -> Model:
     """Load a model file or an ONNX file.
 
@@ -36,6 +38,8 @@ def load(
     constants : ONNX files: arrays for inputs that shall be constants, by name
     device : "cpu"; or an NVIDIA GPU, "cuda" or "cuda:1", for which see `docs/gpu.md`
     storage : how a GPU stores weights and what passes between layers: "float32", or "float16", with sums in float32
+    trial : a file that `Model.save_trial` or `lhc-run trial` wrote of this net on this machine: kernels are chosen by
+        the times in it. None: by the cost model, on a CPU the same on every run
 
     Returns
     -------
@@ -48,12 +52,18 @@ def load(
         The file cannot be read, or what is in it isn't a valid model, or cannot be run: then each node that cannot is
         named with the reason.
     InputError
-        Another layout, device or storage; a GPU where there is none; shapes or constants for a model file.
+        Another layout, device or storage; a GPU where there is none; shapes or constants for a model file; a trial of
+        another net, machine or version, one that is damaged, or one for a GPU.
     """
     if storage not in ("float32", "float16") or (device == "cpu" and storage != "float32"):
         allowed = "'float32'" if device == "cpu" else "'float32' or 'float16'"
         raise InputError(f"storage: expected {allowed} on {device}, got {storage!r}. Leave it out for 'float32'.")
-    return open_source(Source(str(Path(path).absolute()), open_source, layout, shapes, constants, device, storage))
+    if trial is not None and device != "cpu":
+        raise InputError(f"trial: expected none on {device}, got {str(trial)!r}. Leave it out, or call trial(batch).")
+    timed = None if trial is None else read_trial(trial)
+    return open_source(
+        Source(str(Path(path).absolute()), open_source, layout, shapes, constants, device, storage, timed)
+    )
 
 
 def open_source(source: Source) -> Model:

@@ -14,13 +14,14 @@ from lhc_ref import modelfile
 from lhc_ref.modelfile import InputError, ModelSpec
 from runtime import borders
 from runtime.borders import Arrays
+from runtime.cut import cut
 from runtime.execute import Executor, Receivers
 from runtime.explain import Explanation
-from runtime.kernels.machine import LANES
-from runtime.layout import CHANNELS, IMAGES, LAYOUTS, WIDE, Layout
+from runtime.layout import Layout
 from runtime.plan import Draft, Plan, build, draft
 from runtime.profile import Profile, require_clock, summarize
 from runtime.threads import check_pin, resolve
+from runtime.trial import Timed, Trial, decide, here, measure
 from runtime.views import View
 
 Views = tuple[Mapping[str, View], Mapping[str, View]]  # of inputs and of outputs, by the names that users know
@@ -49,6 +50,7 @@ class Source:
     constants: Mapping[str, np.ndarray] | None = None
     device: str = "cpu"
     storage: str = "float32"
+    trial: Trial | None = None
 
 
 class Model:
@@ -73,13 +75,18 @@ class Model:
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
         self._executor = Executor()
+        self._timed: dict[str, Timed] = {}
+        if source is not None and source.trial is not None:
+            source.trial.require(self.spec, "trial")
+            self._timed.update(source.trial.layouts)
         _models.add(self)
 
     def plan(self, layout: Layout) -> Plan:
         """The plan for a layout; made at first use."""
         with self._plan_lock:
             if layout.name not in self._plans:
-                self._plans[layout.name] = build(self.spec, self._draft(layout))
+                made, timed = self._draft(layout), self._timed.get(layout.name)
+                self._plans[layout.name] = build(self.spec, decide(made, timed) if timed else made)
             return self._plans[layout.name]
 
     def _draft(self, layout: Layout) -> Draft:
@@ -89,34 +96,8 @@ class Model:
             return self._drafts[layout.name]
 
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
-        """How a batch is cut: (layout, number of images) in order; each part goes the way that the cost model finds
-        cheaper. A single image always goes by itself.
-        """
-        wide = self._wide_images(batch)
-        parts = [(WIDE, wide), *self._narrow_parts(batch - wide)]
-        return [part for part in parts if part[1]]
-
-    def _wide_images(self, batch: int) -> int:
-        """Images that go two vectors at a time: whole groups, at least two of them, for two groups keep two cores busy
-        without waiting for each other.
-        """
-        whole = batch // WIDE.lanes * WIDE.lanes
-        if WIDE not in LAYOUTS or whole < 2 * WIDE.lanes:
-            return 0
-        groups = WIDE.lanes // IMAGES.lanes
-        return whole if self._draft(WIDE).cycles < groups * self._draft(IMAGES).cycles else 0
-
-    def _narrow_parts(self, batch: int) -> list[tuple[Layout, int]]:
-        """The cut of images that don't go two vectors at a time."""
-        whole, rest = batch // LANES * LANES, batch % LANES
-        if batch <= 1:
-            return [(CHANNELS, batch)]
-        group, single = self._draft(IMAGES).cycles, self._draft(CHANNELS).cycles
-        if group > LANES * single:
-            return [(CHANNELS, batch)]
-        if rest and group <= rest * single:
-            whole, rest = batch, 0
-        return [(IMAGES, whole), (CHANNELS, rest)]
+        """How a batch is cut: (layout, number of images) in order."""
+        return cut(batch, lambda layout: self._draft(layout).cycles)
 
     def run(
         self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None, pin: str | None = None
@@ -197,6 +178,63 @@ class Model:
             samples.append((time.perf_counter() - begin, timed))
         return summarize(batch, workers, samples)
 
+    def trial(self, batch: int, repeats: int = 5, threads: int | None = None) -> dict[str, str]:
+        """Time every kernel that could run each layer at a batch size, and from now on use the fastest.
+
+        The first run after it plans anew. Outputs may change in their last bits, since kernels add in different orders;
+        they depend on the threads of a run as little as before. How a batch is cut into layouts does not change. A
+        trial of another batch size replaces that of its layout: single images and batches have one each.
+
+        Parameters
+        ----------
+        batch : images in a run, on random numbers
+        repeats : timed runs of each kernel, taking turns with the others, after one that is not timed
+        threads : of the runs that are timed; None: all that are available
+
+        Returns
+        -------
+        Kernel names by layer; of both parts, where a batch is cut in two.
+
+        Raises
+        ------
+        InputError
+            A batch, repeats or threads below 1; a system without a POSIX clock.
+        """
+        require_count("batch", batch)
+        require_count("repeats", repeats)
+        require_clock()
+        workers = resolve(threads)
+        parts = self.layouts(batch)
+        timed = {
+            layout.name: measure(self.spec, self._draft(layout), count, workers, repeats) for layout, count in parts
+        }
+        with self._plan_lock:
+            self._timed.update(timed)
+            for name in timed:
+                self._plans.pop(name, None)
+            self._executor = Executor()
+        rows = zip(*(self.plan(layout).facts for layout, _ in parts), strict=True)
+        return {part[0].layer: " and ".join(dict.fromkeys(facts.kernel for facts in part)) for part in rows}
+
+    def save_trial(self, path: str | os.PathLike[str]) -> None:
+        """Write what `trial` measured, for `runtime.load(..., trial=path)` of the same net on this machine.
+
+        Raises
+        ------
+        InputError
+            Nothing was measured.
+        LhcError
+            The file cannot be written; an old one is then as it was.
+        """
+        found = self._trial()
+        if found is None:
+            raise InputError("trial: expected times measured on a CPU to write, got none. Call trial(batch) first.")
+        found.save(path)
+
+    def _trial(self) -> Trial | None:
+        """What was measured, if anything was."""
+        return Trial(modelfile.fingerprint(self.spec), here(), dict(self._timed)) if self._timed else None
+
     def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
         given, batch = borders.check_inputs(self._input_views, x)
         return {view.value: view.inward(given[name]) for name, view in self._input_views.items()}, batch
@@ -229,7 +267,9 @@ class Model:
         """The model for arrays that lie as in the model file, NHWC: itself, or another with plans of its own."""
         if self.views == views_of(self.spec, View.same):
             return self
-        return self._with_source(None if self.source is None else replace(self.source, layout="NHWC"))
+        made = self._with_source(None if self.source is None else replace(self.source, layout="NHWC"))
+        made._timed.update(self._timed)
+        return made
 
     def _with_source(self, source: Source | None) -> "Model":
         """The same net, given arrays as they lie in the model file."""
@@ -251,7 +291,7 @@ class Model:
             raise TypeError(
                 "a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first."
             )
-        return self.source.reopen, (self.source,)
+        return self.source.reopen, (replace(self.source, trial=self._trial()),)
 
 
 def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> Views:

@@ -253,7 +253,7 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
             progress(layer.name)
         make = _conv_step if layer.op == "conv2d" else _other_step
         placed = make(builder, work, choice)
-        candidates = (KernelCost(c.entry.name, c.cycles) for c in choice.candidates)
+        candidates = (KernelCost(c.entry.name, c.cycles, c.measured_s) for c in choice.candidates)
         facts = layer_facts(
             layer, choice.entry.name, choice.why, choice.chosen.computed_macs, choice.cycles, placed, candidates
         )

@@ -84,7 +84,7 @@ def require_clock() -> None:
 def summarize(batch: int, threads: int, samples: Sequence[Sample]) -> Profile:
     """The medians of several timed runs of one batch. A part's steps are its inputs, its layers and its outputs."""
     plans = [plan for plan, _ in samples[0][1]]
-    layers = np.median([sum(_layer_steps(plan, steps) for plan, steps in parts) for _, parts in samples], axis=0)
+    layers = np.median([sum(layer_steps(plan, steps) for plan, steps in parts) for _, parts in samples], axis=0)
     imports, exports = (
         [sum(float(steps[[b.step for b in borders(plan)]].sum()) for plan, steps in parts) for _, parts in samples]
         for borders in (lambda plan: plan.inputs, lambda plan: plan.outputs)
@@ -107,7 +107,8 @@ def summarize(batch: int, threads: int, samples: Sequence[Sample]) -> Profile:
     )
 
 
-def _layer_steps(plan: Plan, steps: np.ndarray) -> np.ndarray:
+def layer_steps(plan: Plan, steps: np.ndarray) -> np.ndarray:
+    """Those of the plan's layers, without its borders."""
     first = len(plan.inputs)
     return steps[first : first + len(plan.facts)]
 

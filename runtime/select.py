@@ -35,12 +35,15 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """A kernel with its predicted cost for one image group, and the same kernel's cost if no weight were missing."""
+    """A kernel with its predicted cost for one image group, the same kernel's cost if no weight were missing, and the
+    seconds that a trial measured, if there was one.
+    """
 
     entry: Entry
     cycles: float
     dense_cycles: float
     computed_macs: int
+    measured_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -193,12 +196,15 @@ def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], st
     return _conv_candidates(layer, layout), ""
 
 
+def short_name(entry: Entry) -> str:
+    """What tells a convolution kernel from others: `rows_6x4` of `f32_conv2d_images_rows_6x4__cpu`."""
+    return entry.name.split("__")[0].split("_", 3)[3]
+
+
 def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) -> str:
     density = topology.of_layer(layer).density
     gain = best.dense_cycles / max(best.cycles, 1.0)
-    rest = ", ".join(
-        f"{c.entry.name.split('__')[0].split('_', 3)[3]} {c.cycles:,.0f}" for c in candidates if c is not best
-    )
+    rest = ", ".join(f"{short_name(c.entry)} {c.cycles:,.0f}" for c in candidates if c is not best)
     tail = f"; {rest} cycles with other tiles" if rest else ""
     if density == 1.0:
         return f"no weight is missing: dense, {best.cycles:,.0f} cycles predicted{tail}"

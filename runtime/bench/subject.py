@@ -96,7 +96,7 @@ class Subject:
     path : of the file
     batch : images
     folder : for the other forms
-    shapes, device : as for `runtime.load`
+    shapes, device, trial : as for `runtime.load`
 
     Raises
     ------
@@ -104,14 +104,21 @@ class Subject:
     """
 
     def __init__(
-        self, path: Path, batch: int, folder: Path, shapes: Mapping[str, tuple[int, ...]] | None, device: str
+        self,
+        path: Path,
+        batch: int,
+        folder: Path,
+        shapes: Mapping[str, tuple[int, ...]] | None,
+        device: str,
+        trial: str | None = None,
     ) -> None:
         self.path, self.batch, self._folder = path, batch, folder
         self.options: dict[str, Any] = {
             **({"shapes": shapes} if shapes else {}),
             **({"device": device} if device != "cpu" else {}),
+            **({"trial": str(Path(trial).absolute())} if trial is not None else {}),
         }
-        model = runtime.load(path, shapes=shapes)
+        model = runtime.load(path, shapes=shapes, trial=trial)
         self.spec, self._views = model.spec, model.views
         size = 4 * batch * sum(prod(entry.shape) for entry in self.spec.inputs)
         memory.require(3.0 * size, f"{batch:,} images", "Use a smaller --batch.")

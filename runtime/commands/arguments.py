@@ -53,6 +53,13 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_trial(parser: argparse.ArgumentParser) -> None:
+    """The option --trial."""
+    parser.add_argument(
+        "--trial", metavar="FILE", help="choose kernels by the times in this file of `lhc-run trial` (CPU only)"
+    )
+
+
 def where(device: str, workers: int) -> str:
     """What something ran on, in words."""
     return f"{workers} threads" if device == "cpu" else device

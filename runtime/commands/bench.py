@@ -15,7 +15,7 @@ from lhc_ref.files import atomic_write_text
 from runtime import threads
 from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables
 from runtime.bench.subject import ForeignSubject, Subject, WrongAnswerError
-from runtime.commands.arguments import add_json, whole
+from runtime.commands.arguments import add_json, add_trial, whole
 from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit
 from runtime.commands.running import note_if_slow, progress
@@ -71,6 +71,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"of {', '.join(engines.NAMES)} (default: all that are installed)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of ours (default cpu)")
+    add_trial(parser)
     parser.add_argument("--no-break-even", action="store_true", help="leave out the layer shapes at other densities")
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write the times; the layers go to FILE with .layers before its ending"
@@ -199,7 +200,7 @@ def _measure(arguments: argparse.Namespace, batch: int, folder: Path, facts: dic
 def _subject(arguments: argparse.Namespace, batch: int, folder: Path) -> Subject | ForeignSubject:
     shapes, path = parse_shapes(arguments.shape) or None, Path(arguments.file)
     try:
-        return Subject(path, batch, folder, shapes, arguments.device)
+        return Subject(path, batch, folder, shapes, arguments.device, arguments.trial)
     except ModelFileError:
         foreign = arguments.engine and not any(name.startswith("ours") for name in arguments.engine)
         if not (is_onnx(path) and path.is_file() and foreign):

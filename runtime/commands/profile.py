@@ -8,7 +8,7 @@ import numpy as np
 
 import runtime
 from lhc_ref.modelfile import infer_shapes
-from runtime.commands.arguments import add_device, add_json, add_threads, where, whole
+from runtime.commands.arguments import add_device, add_json, add_threads, add_trial, where, whole
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow
 from runtime.profile import Profile
@@ -22,6 +22,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("file", metavar="FILE", help="model file")
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="images in a run (default 64)")
     add_device(parser)
+    add_trial(parser)
     add_threads(parser)
     parser.add_argument("--repeats", type=whole(1), default=20, metavar="N", help="timed runs (default 20)")
     add_json(parser)
@@ -30,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file, device=arguments.device).as_stored()
+    model = runtime.load(arguments.file, device=arguments.device, trial=arguments.trial).as_stored()
     shapes = infer_shapes(model.spec)
     rng = np.random.default_rng(0)
     x = {

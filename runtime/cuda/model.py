@@ -251,8 +251,9 @@ class GpuModel(Model):
         )
         return Profile(batch, 1, repeats, total, layers, *copies, 0.0)
 
-    def trial(self, batch: int, repeats: int = 5) -> dict[str, str]:
+    def trial(self, batch: int, repeats: int = 5, threads: int | None = None) -> dict[str, str]:
         """Try every tile for every convolution on the device at a batch size, and keep the fastest for each layer.
+        `threads` is not used; accepted as `Model.trial` has it. The times are not kept: `save_trial` has none to write.
 
         Returns
         -------

@@ -9,6 +9,7 @@ import re
 import stat
 import tracemalloc
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,7 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path_factory, spec):
     first = path.read_bytes()
     save(path, loaded)
     assert path.read_bytes() == first
+    assert modelfile.fingerprint(spec) == modelfile.fingerprint(loaded) == sha256(first).hexdigest()
 
 
 def test_the_file_of_each_version_stays_readable():
