@@ -14,6 +14,7 @@ from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
+    expect_tile,
     fma_rows,
     load_tile,
     marker,
@@ -47,6 +48,7 @@ def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, 
     pool_h, pool_w, row_size = step["pool_h"], step["pool_w"], step["row_size"]
     starts = step["starts_at"] + tile * (step["taps"] + 1)
     rows_at, weights_at = step["rows_at"], step["weights_at"]
+    expect_tile(arena, out_at, step["out_stride"], step["apart"], pixels, outputs)
     for wy in range(pool_h):
         row = oy * pool_h + wy
         x_row = x_at + (row * step["stride_y"] - step["pad_top"]) * step["x_row"]

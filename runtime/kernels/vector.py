@@ -117,13 +117,15 @@ def fma_function(b: Any) -> Any:
     return cgutils.get_or_insert_function(b.module, ir.FunctionType(VEC, [VEC] * 3), f"llvm.fma.v{LANES}f32")
 
 
-def prefetch(b: Any, pointer: Any) -> None:
-    """Ask for a line of memory to come into the second-level cache; any address will do."""
+def prefetch(b: Any, pointer: Any, write: bool = False) -> None:
+    """Ask for a line of memory: to read, into the second-level cache, or to write, into the first; any address will
+    do.
+    """
     of_bytes = ir.IntType(8).as_pointer()
     function = ir.FunctionType(ir.VoidType(), [of_bytes, I32, I32, I32])
-    read, second_level, data = ir.Constant(I32, 0), ir.Constant(I32, 2), ir.Constant(I32, 1)
+    what, nearness, data = ir.Constant(I32, int(write)), ir.Constant(I32, 3 if write else 2), ir.Constant(I32, 1)
     declared = cgutils.get_or_insert_function(b.module, function, "llvm.prefetch.p0")
-    b.call(declared, [b.bitcast(pointer, of_bytes), read, second_level, data])
+    b.call(declared, [b.bitcast(pointer, of_bytes), what, nearness, data])
 
 
 def unpack(b: Any, tile: Any, count: int) -> list:
@@ -163,6 +165,10 @@ def _store_tile(tile, array, offset, stride, apart, pixels, outputs):
     for p in range(len(pixels)):
         for o in range(len(outputs)):
             _lanes(array, offset + p * stride + o * apart)[:] = tile[p * len(outputs) + o]
+
+
+def _expect_tile(array, offset, stride, apart, pixels, outputs):
+    pass
 
 
 def _gather(array: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
@@ -251,6 +257,20 @@ def store_tile(typing, tile, array, offset, stride, apart, pixels, outputs):
         return context.get_dummy_value()
 
     return types.void(tile, array, types.int64, types.int64, types.int64, pixels, outputs), codegen
+
+
+@primitive(_expect_tile)
+def expect_tile(typing, array, offset, stride, apart, pixels, outputs):
+    """Ask for the memory that store_tile will write: a store waits for a line that another cache holds, a multiply-add
+    does not wait for the asking.
+    """
+
+    def codegen(context, b, sig, args):
+        for place in _tile_places(b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], pixels, outputs):
+            prefetch(b, place, write=True)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, types.int64, types.int64, pixels, outputs), codegen
 
 
 def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: Any, outputs: Any) -> list:
