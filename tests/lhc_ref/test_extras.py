@@ -1,5 +1,6 @@
 """The gate in front of optional packages: it opens when they are there, and says what to install when not."""
 
+import re
 import sys
 import tomllib
 from pathlib import Path
@@ -13,8 +14,13 @@ TOOLS = {"docs", "test", "dev"}  # extras for people who work on the package; no
 MINIMAL = {"demo": "sklearn", "images": "PIL", "plots": "matplotlib", "check": "hypothesis"}  # what tests install
 
 
-def test_every_extra_has_its_gate() -> None:
-    pyproject = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_extra_has_its_gate_and_its_line_in_the_readme() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    table = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.M)
+    assert sorted(table) == sorted(extras.EXTRAS)
     assert set(pyproject["project"]["optional-dependencies"]) - TOOLS == set(extras.EXTRAS)
     for extra in extras.EXTRAS:
         assert callable(getattr(extras, extra))
