@@ -12,6 +12,7 @@ from lhc_ref.inspect.probe import Pattern, Probed, Report
 
 KEPT, MISSING, SECOND = "#1f5a94", "#e4e4e4", "#d1702b"
 COMMON = 10
+NAMES_A_COLUMN = 20
 
 
 def save(report: Report, folder: Path) -> list[Path]:
@@ -56,11 +57,11 @@ def _layers(figure: Any, report: Report) -> Any:
         left.text(100 * p.density + 1, y, f"{100 * p.density:.1f} %", va="center", fontsize=8)
     left.set(xlabel="weights kept (% of the layer's)", xlim=(0, 115), title="Density")
     left.set_yticks(at, [p.layer for p in layers])
-    left.invert_yaxis()
+    left.set_ylim(len(layers) - 0.4, -0.6)
     right.barh(at, [p.macs / 1e6 for p in layers], color=MISSING, label="as if no weight were missing")
     right.barh(at, [p.executed_macs / 1e6 for p in layers], height=0.5, color=SECOND, label="executed")
     right.set(xlabel="multiply-accumulates of one image (millions)", title="Work")
-    right.legend(fontsize=8)
+    fig.legend(loc="outside lower right", ncols=2, fontsize=8)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
     fig.suptitle(f"{_name(report)}: density and work by layer")
@@ -83,7 +84,8 @@ def _patterns(figure: Any, report: Report, layers: list[Probed]) -> Any:
             )
             axes.set_aspect("equal")
             axes.set_xlabel(f"{100 * pattern.share:.1f} %", fontsize=8, labelpad=2)
-        label = f"{layer.layer}\ndensity {layer.density:.2f}\n{len(layer.patterns)} patterns"
+        patterns = f"{len(layer.patterns)} pattern{'s' * (len(layer.patterns) > 1)}"
+        label = f"{layer.layer}\ndensity {layer.density:.2f}\n{patterns}"
         row[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     fig.suptitle(
         f"{_name(report)}: the {COMMON} most common patterns of each layer, sorted by taps\n"
@@ -109,30 +111,34 @@ def _scores(figure: Any, report: Report, layers: list[Probed]) -> Any:
     rows = -(-len(layers) // columns)
     fig = figure(figsize=(3.2 * columns + 0.6, 2.2 * rows + 0.8), layout="constrained")
     grid = fig.subplots(rows, columns, squeeze=False).ravel()
+    lines = []
     for axes, layer in zip(grid, layers, strict=False):
         scores = layer.scores
         if scores is None:
             continue
         axes.stairs(scores.counts, scores.edges, fill=True, color=KEPT)
         if scores.kind == "free":
-            axes.axvline(0, color=SECOND, linewidth=1.2, label="0: above it a tap is kept")
-            grid[0].legend(fontsize=7)
+            lines = [axes.axvline(0, color=SECOND, linewidth=1.2, label="0: above it a tap is kept")]
         axes.set_title(layer.layer, fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.yaxis.get_major_locator().set_params(integer=True)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in grid[len(layers) :]:
         axes.set_visible(False)
     fig.supxlabel("score (no unit)", fontsize=10)
     fig.supylabel("scores in a bin", fontsize=10)
+    if lines:
+        fig.legend(handles=lines, loc="outside lower right", fontsize=8)
     fig.suptitle(f"{_name(report)}: scores by layer")
     return fig
 
 
 def _masks(figure: Any, report: Report) -> Any:
     """How masks move: density and IoU with the last over epochs, a line a layer."""
-    fig = figure(figsize=(11, 4.2), layout="constrained")
-    left, right = fig.subplots(1, 2)
     names = list(dict.fromkeys(c.layer for c in report.epochs))
+    columns = -(-len(names) // NAMES_A_COLUMN)
+    fig = figure(figsize=(10 + 1.3 * columns, 4.4), layout="constrained")
+    left, right = fig.subplots(1, 2)
     colours = extras.require("plots", "matplotlib").colormaps["viridis"](np.linspace(0, 0.9, len(names)))
     for name, colour in zip(names, colours, strict=True):
         own = [c for c in report.epochs if c.layer == name]
@@ -148,7 +154,7 @@ def _masks(figure: Any, report: Report) -> Any:
         ylim=(0, 1.03),
         title="Likeness to the last epoch's mask",
     )
-    right.legend(fontsize=7, title="layer", title_fontsize=8, ncols=1 + len(names) // 9, loc="lower right")
+    fig.legend(*right.get_legend_handles_labels(), loc="outside right", title="layer", fontsize=8, ncols=columns)
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
         axes.xaxis.get_major_locator().set_params(integer=True)

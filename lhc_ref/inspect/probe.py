@@ -39,7 +39,10 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Scores:
-    """A layer's scores: counts i64[bins] between edges f64[bins + 1], and some of their quantiles."""
+    """A layer's scores: counts i64[bins] between edges f64[bins + 1], and some of their quantiles.
+
+    No bin of free patterns reaches from below 0 to above it: all taps of a bin are kept, or all are dropped.
+    """
 
     kind: str
     counts: list[int]
@@ -190,12 +193,21 @@ def census(groups: np.ndarray, pairs: np.ndarray) -> list[Pattern]:
 
 def _scores(layer: LhcConv2d) -> Scores:
     values = layer.weights["scores"].astype(np.float64)
-    counts, edges = np.histogram(values, BINS)
-    centred = values if layer.mask_options["kind"] == "free" else values - values.mean(axis=0)
+    free = layer.mask_options["kind"] == "free"
+    counts, edges = _histogram(values) if free else np.histogram(values, BINS)
+    centred = values if free else values - values.mean(axis=0)
     quantiles = {name: float(np.quantile(values, q)) for name, q in QUANTILES.items()}
     return Scores(
         layer.mask_options["kind"], counts.tolist(), edges.tolist(), quantiles, float((abs(centred) < 1).mean())
     )
+
+
+def _histogram(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As NumPy's, in about `BINS` bins that begin at multiples of their width, so that none reaches across 0."""
+    low, high = float(values.min()), float(values.max())
+    width = (high - low) / BINS or 1.0
+    edges = width * np.arange(np.floor(low / width), np.floor(high / width) + 2)
+    return np.histogram(values.clip(edges[0], edges[-1]), edges)  # Why clip: an edge may be rounded past a value.
 
 
 def compare(snapshots: list[mask_history.Snapshot]) -> list[Comparison]:

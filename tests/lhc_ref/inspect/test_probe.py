@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -87,6 +88,22 @@ def test_likeness_of_masks():
         (0, None, 1 / 3, 0.25),
         (2, 1 / 3, 1, 0.5),
     ]
+
+
+@pytest.mark.parametrize("values", [[-0.7, -0.01, 0.02, 0.4], [0.1, 0.3], [-3.0, -1.0], [0.25], [0.0]])
+def test_no_bin_of_free_scores_reaches_across_zero(values):
+    counts, edges = probe._histogram(np.array(values))
+    assert counts.sum() == len(values)
+    assert len(counts) <= probe.BINS + 2
+    above = counts[edges[:-1] >= 0].sum()
+    assert above == sum(value >= 0 for value in values)
+    assert not any(low < 0 < high for low, high in pairwise(edges))
+
+
+def test_histograms_lose_no_value_to_rounding():
+    for seed in range(300):
+        values = np.random.default_rng(seed).standard_normal(9)
+        assert probe._histogram(values)[0].sum() == 9
 
 
 def test_a_damaged_mask_file(run, tmp_path):
