@@ -87,17 +87,21 @@ def crossing(densities: Sequence[float], sparse_s: Sequence[float], dense_s: flo
 
 
 def measure(
-    spec: ModelSpec, batch: int, threads: int, engines: Sequence[str], folder: Path, progress: Progress
+    spec: ModelSpec, batch: int, threads: int, engines: Mapping[str, str], folder: Path, progress: Progress
 ) -> Iterator[dict[str, Any]]:
     """A dict for each layer shape as soon as it is measured.
 
     Parameters
     ----------
-    engines : which other engines' dense times to measure beside ours; one that fails is left out from then on
+    engines : ours and others, whose dense times are measured beside it, each with its Python; one that fails is left
+        out from then on
     """
     shapes = layer_shapes(spec)
     with ExitStack() as running, progress(len(shapes), "layer shapes") as bar:
-        processes = {engine: EngineProcess(kind(engine), folder, name=engine) for engine in engines}
+        processes = {
+            engine: EngineProcess(kind(engine), folder, name=engine, python=python)
+            for engine, python in engines.items()
+        }
         for process in processes.values():
             running.callback(process.stop)
         for shape in shapes:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from runtime.bench import pinning, scaling
-from runtime.bench.engines import kind
+from runtime.bench.engines import Pythons, kind, python_of
 from runtime.bench.processes import EngineError, EngineProcess
 from runtime.bench.subject import ForeignSubject, Subject
 from runtime.bench.timing import Summary
@@ -40,6 +40,7 @@ class Setup:
     streams : of the throughput scenario; None: one for each thread
     time_s, warmup_s : of each engine with each number of threads
     pin : a word of `pinning.CHOICES`
+    pythons : those of engines that are not in this one
     """
 
     engines: tuple[str, ...]
@@ -49,6 +50,7 @@ class Setup:
     time_s: float = 3.0
     warmup_s: float = 0.5
     pin: str = "none"
+    pythons: Pythons = field(default_factory=dict)
 
     def streams_for(self, threads: int) -> int:
         """Streams at so many threads."""
@@ -133,7 +135,8 @@ def _start(
     cores = pinning.cores_for(setup.pin, threads)
     own = folder / f"{engine}-{threads}"
     own.mkdir()
-    process = EngineProcess(kind(engine), own, name=engine, environment=pinning.VARIABLES if cores else None)
+    python, variables = python_of(engine, setup.pythons), pinning.VARIABLES if cores else None
+    process = EngineProcess(kind(engine), own, name=engine, python=python, environment=variables)
     running.callback(process.stop)
     try:
         facts, answers = process.load(

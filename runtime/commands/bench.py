@@ -70,6 +70,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAME,...",
         help=f"of {', '.join(engines.NAMES)} (default: all that are installed)",
     )
+    parser.add_argument(
+        "--engine-env",
+        type=_environment,
+        action="append",
+        default=[],
+        metavar="NAME=FOLDER",
+        help=f"Python environment that has an engine: {', '.join(engines.BY_DEFAULT)}; may be given several times",
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of ours (default cpu)")
     add_trial(parser)
     parser.add_argument("--no-break-even", action="store_true", help="leave out the layer shapes at other densities")
@@ -111,6 +119,16 @@ def _engines(text: str) -> tuple[str, ...]:
     return names
 
 
+def _environment(text: str) -> dict[str, Path]:
+    """Engine -> folder of its environment, of `torch=FOLDER` or `onnxruntime,openvino=FOLDER`."""
+    names, _, folder = text.partition("=")
+    if not folder or not set(names.split(",")) <= set(engines.BY_DEFAULT):
+        raise argparse.ArgumentTypeError(
+            f"expected names of {', '.join(engines.BY_DEFAULT)} with a folder, as in torch=FOLDER, got {text!r}"
+        )
+    return dict.fromkeys(names.split(","), Path(folder))
+
+
 def powers_of_two(most: int) -> tuple[int, ...]:
     """1, 2, 4, ... below `most`, and `most`."""
     return (*(1 << i for i in range(most.bit_length()) if 1 << i < most), most)
@@ -129,6 +147,8 @@ def run(arguments: argparse.Namespace) -> int:
     for path in (arguments.csv, arguments.html, arguments.png):
         if path is not None and not path.absolute().parent.is_dir():
             raise InputError(f"{path}: expected a folder that exists, got {path.parent}. Make it, or write elsewhere.")
+    folders = {name: folder for pair in arguments.engine_env for name, folder in pair.items()}
+    pythons = {name: engines.python_in(name, folder) for name, folder in folders.items()}
     batch = arguments.batch or SCENARIOS[arguments.scenario]
     facts: dict[str, Any] = {
         "format": FORMAT,
@@ -146,7 +166,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     with tempfile.TemporaryDirectory() as name:
         try:
-            _measure(arguments, batch, Path(name), facts)
+            _measure(arguments, batch, pythons, Path(name), facts)
         except WrongAnswerError as error:
             print(f"lhc-run: wrong answer: {error}", file=sys.stderr)
             return 1
@@ -159,17 +179,20 @@ def run(arguments: argparse.Namespace) -> int:
     return 130 if facts["interrupted"] else 0
 
 
-def _measure(arguments: argparse.Namespace, batch: int, folder: Path, facts: dict[str, Any]) -> None:
+def _measure(
+    arguments: argparse.Namespace, batch: int, pythons: engines.Pythons, folder: Path, facts: dict[str, Any]
+) -> None:
     """Everything in its order, into `facts`."""
     subject = _subject(arguments, batch, folder)
     setup = measure.Setup(
-        engines=engines.choose(arguments.engine, subject.has_masks),
+        engines=engines.choose(arguments.engine, subject.has_masks, pythons),
         threads=arguments.threads or _threads_by_default(arguments.device),
         scenario=arguments.scenario,
         streams=arguments.streams,
         time_s=arguments.time,
         warmup_s=arguments.warmup,
         pin=arguments.pin,
+        pythons=pythons,
     )
     facts["setup"] = {**asdict(setup), "batch": batch, "device": arguments.device}
     facts["model"] = _model_facts(subject)
@@ -193,7 +216,8 @@ def _measure(arguments: argparse.Namespace, batch: int, folder: Path, facts: dic
     alone = not arguments.no_break_even and arguments.device == "cpu" and "ours" in setup.engines
     if isinstance(subject, Subject) and alone:
         others = [name for name in setup.engines if name in engines.BY_DEFAULT and name not in facts["failed"]]
-        for found in break_even.measure(subject.spec, batch, most, ["ours", *others], folder, progress):
+        pythons_of = {name: engines.python_of(name, pythons) for name in ("ours", *others)}
+        for found in break_even.measure(subject.spec, batch, most, pythons_of, folder, progress):
             facts["break_even"].append(found)
 
 

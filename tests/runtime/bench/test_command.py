@@ -23,7 +23,7 @@ class Here(EngineProcess):
 
     asked: ClassVar[list] = []
 
-    def __init__(self, engine, folder, *, name=None, environment=None):
+    def __init__(self, engine, folder, *, name=None, python=None, environment=None):
         self.name = name or engine
         self._inputs, self._answers = folder / "in.npz", folder / "out.npz"
         self._worker = worker.Worker("ours")
@@ -50,7 +50,7 @@ def here(monkeypatch):
     monkeypatch.setattr("runtime.bench.break_even.EngineProcess", Here)
     monkeypatch.setattr(roof, "measure", lambda threads: roof.Roof(threads, 1e11, ((2**20, 1e10),)))
     monkeypatch.setattr("runtime.bench.machine.busy_cores", lambda: 0.0)
-    monkeypatch.setattr("runtime.bench.engines.importable", lambda name: name.startswith("ours"))
+    monkeypatch.setattr("runtime.bench.engines.importable", lambda name, pythons: name.startswith("ours"))
     Here.asked.clear()
     return Here
 
@@ -171,6 +171,8 @@ def refused(capsys, *argv):
         (("--time", "0"), "expected a number of seconds above 0"),
         (("--warmup", "nan"), "expected a number of seconds above 0"),
         (("--engine", "ours,tvm"), "expected names of ours, .* got 'tvm'"),
+        (("--engine-env", "tvm=env"), "expected names of onnxruntime, .* got 'tvm=env'"),
+        (("--engine-env", "torch"), "with a folder, as in torch=FOLDER, got 'torch'"),
     ],
 )
 def test_flags_that_mean_nothing_are_refused(model, flags, message, capsys):
@@ -181,6 +183,32 @@ def test_flags_that_mean_nothing_are_refused(model, flags, message, capsys):
 
 def test_files_that_cannot_be_written_are_refused_before_anything_is_measured(model, tmp_path, capsys):
     assert "expected a folder that exists" in refused(capsys, model, "--html", tmp_path / "no" / "page.html")
+
+
+def test_an_environment_that_is_none_is_refused_before_anything_is_measured(model, tmp_path, capsys):
+    told = refused(capsys, model, "--engine-env", f"torch={tmp_path}")
+    assert "--engine-env torch: expected the folder of a Python environment" in told
+
+
+def test_engines_run_in_the_environments_that_are_named_for_them(model, tmp_path, capsys, here, monkeypatch):
+    class Refusing(here):
+        def __init__(self, engine, folder, *, name, python, environment=None):
+            super().__init__(engine, folder, name=name)
+            self.python = python
+
+        def load(self, *given, **more):
+            if self.name.startswith("ours"):
+                return super().load(*given, **more)
+            raise EngineError(f"{self.name} runs in {self.python}")
+
+    monkeypatch.setattr(measure, "EngineProcess", Refusing)
+    monkeypatch.setattr("runtime.bench.engines.python_in", lambda name, folder: str(folder / name))
+    monkeypatch.setattr("runtime.bench.engines.importable", lambda name, pythons: name == "ours" or name in pythons)
+    named = ("--engine-env", "onnxruntime,openvino=a", "--engine-env", "deepsparse=b")
+    facts = facts_of(capsys, model, *QUICK, "--threads", 1, *named, "--no-break-even")
+    places = {"onnxruntime": "a/onnxruntime", "openvino": "a/openvino", "deepsparse": "b/deepsparse"}
+    assert facts["failed"] == {name: f"{name} runs in {place}" for name, place in places.items()}
+    assert facts["setup"]["pythons"] == places
 
 
 def test_a_model_that_is_none_is_refused(tmp_path, capsys):

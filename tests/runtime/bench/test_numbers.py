@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.problems import vgg16
 from lhc_ref import modelfile
-from runtime.bench import break_even, engines, layers, machine, pinning, roof, scaling
+from runtime.bench import break_even, layers, machine, pinning, roof, scaling
 from runtime.bench.timing import Summary
 from runtime.kernels.vector import COMPILED
 from runtime.model import Model
@@ -145,15 +145,6 @@ def test_pinning_keeps_to_as_many_cores_as_threads():
     assert len(pinning.cores_for("core", 1)) == 1
     with pytest.raises(modelfile.InputError, match=r"--pin core: expected at most [0-9]+ threads, got 9999"):
         pinning.cores_for("core", 9999)
-
-
-def test_engines_that_are_not_here_are_refused_by_name(monkeypatch):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None if name == "torch" else object())
-    assert engines.choose(None, True) == ("ours", "ours-dense", "onnxruntime", "openvino", "deepsparse")
-    assert engines.choose(None, False)[:2] == ("ours", "onnxruntime")
-    assert engines.choose(("openvino-bf16", "ours"), True) == ("openvino-bf16", "ours")
-    with pytest.raises(modelfile.InputError, match="engine torch: expected the modules torch and onnx, got none"):
-        engines.choose(("ours", "torch"), True)
 
 
 def test_throttling_is_read_where_the_system_tells(tmp_path):
