@@ -9,8 +9,9 @@ Importing it compiles nothing; the first run does, and keeps what it compiled on
 """
 
 from runtime.explain import Explanation
+from runtime.kernel_cache import keep_kernels_in
 from runtime.loading import load
 from runtime.model import Model
 from runtime.profile import LayerTime, Profile
 
-__all__ = ["Explanation", "LayerTime", "Model", "Profile", "load"]
+__all__ = ["Explanation", "LayerTime", "Model", "Profile", "keep_kernels_in", "load"]

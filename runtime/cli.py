@@ -1,11 +1,13 @@
 """`lhc-run`: what the runtime does, from a shell."""
 
 import argparse
+import os
 import sys
 
 import lhc_ref
 from lhc_ref import command
 from lhc_ref.errors import InputError
+from runtime import kernel_cache
 from runtime.commands import bench, convert, info, predict, profile, prune, trial, verify, warmup
 from runtime.commands import eval as evaluation
 from runtime.commands.arguments import Parser
@@ -41,6 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     SystemExit : wrong usage (2), --help and --version (0).
     """
     arguments = build_parser().parse_args(argv)
+    if getattr(arguments, "cache_dir", None) is not None:
+        kernel_cache.keep_kernels_in(arguments.cache_dir)
+        os.environ["NUMBA_CACHE_DIR"] = os.path.abspath(arguments.cache_dir)  # of the processes that `bench` starts
     try:
         status: int = arguments.run(arguments)
     except MemoryError as error:

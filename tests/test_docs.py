@@ -1,6 +1,7 @@
 """The pages of docs/ say what happens: their Python sessions and commands are run, their output compared."""
 
 import doctest
+import logging
 import re
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import pytest
 import lhc_ref.cli
 import runtime.cli
 from lhc_ref.tape import VJPS
+from runtime.kernel_cache import KEPT
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXPORTED = Path(__file__).parent / "runtime" / "exported"
@@ -60,12 +62,15 @@ def run(page: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def same_operators(monkeypatch):
-    """Operators that a page defines go with it."""
-    before = dict(VJPS)
+def same_settings():
+    """Operators that a page defines, and what it sets for the process, go with it."""
+    operators, caches, level = dict(VJPS), [kernel._cache for kernel in KEPT], logging.getLogger("runtime").level
     yield
     VJPS.clear()
-    VJPS.update(before)
+    VJPS.update(operators)
+    for kernel, cache in zip(KEPT, caches, strict=True):
+        kernel._cache = cache
+    logging.getLogger("runtime").setLevel(level)
 
 
 @pytest.mark.parametrize("name", PAGES)

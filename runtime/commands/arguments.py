@@ -36,13 +36,14 @@ def whole(low: int) -> Callable[[str], int]:
 
 
 def add_run_options(parser: argparse.ArgumentParser, batch: int) -> None:
-    """Options of the commands that run a model: device, threads, batch, raw, json."""
+    """Options of the commands that run a model: device, threads, batch, raw, cache-dir, json."""
     add_device(parser)
     add_threads(parser)
     parser.add_argument(
         "--batch", type=whole(1), default=batch, metavar="N", help=f"images in one run (default {batch})"
     )
     add_raw(parser)
+    add_cache_dir(parser)
     add_json(parser)
 
 
@@ -80,3 +81,10 @@ def add_raw(parser: argparse.ArgumentParser) -> None:
 def add_json(parser: argparse.ArgumentParser) -> None:
     """The option --json."""
     parser.add_argument("--json", action="store_true", help="print JSON for programs")
+
+
+def add_cache_dir(parser: argparse.ArgumentParser) -> None:
+    """The option --cache-dir, which `runtime.cli.main` acts on."""
+    parser.add_argument(
+        "--cache-dir", metavar="DIR", help="keep compiled kernels there, or take those that are (as NUMBA_CACHE_DIR)"
+    )

@@ -15,7 +15,7 @@ from lhc_ref.files import atomic_write_text
 from runtime import threads
 from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables
 from runtime.bench.subject import ForeignSubject, Subject, WrongAnswerError
-from runtime.commands.arguments import add_json, add_trial, whole
+from runtime.commands.arguments import add_cache_dir, add_json, add_trial, whole
 from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit
 from runtime.commands.running import note_if_slow, progress
@@ -87,6 +87,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("--html", type=Path, metavar="FILE", help="write a page that needs no network")
     parser.add_argument("--png", type=Path, metavar="FILE", help="write the plots as a picture (needs matplotlib)")
     add_shape(parser)
+    add_cache_dir(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 

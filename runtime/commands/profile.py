@@ -8,7 +8,7 @@ import numpy as np
 
 import runtime
 from lhc_ref.modelfile import infer_shapes
-from runtime.commands.arguments import add_device, add_json, add_threads, add_trial, where, whole
+from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_threads, add_trial, where, whole
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow
 from runtime.profile import Profile
@@ -25,6 +25,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_trial(parser)
     add_threads(parser)
     parser.add_argument("--repeats", type=whole(1), default=20, metavar="N", help="timed runs (default 20)")
+    add_cache_dir(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 

@@ -9,7 +9,7 @@ from typing import Any
 import runtime
 from lhc_ref.errors import InputError
 from runtime import threads
-from runtime.commands.arguments import add_json, add_threads, whole
+from runtime.commands.arguments import add_cache_dir, add_json, add_threads, whole
 from runtime.commands.report import emit, table
 from runtime.commands.running import note_if_slow
 from runtime.facts import LayerFacts
@@ -29,6 +29,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--repeats", type=whole(1), default=5, metavar="N", help="timed runs of each kernel (default 5)"
     )
+    add_cache_dir(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise InputError(f"{arguments.out}: expected a folder to write to, got none. Make it first.")
     model, used = runtime.load(arguments.file), threads.resolve(arguments.threads)
     found = []
-    with note_if_slow("still timing; kernels that were never used on this machine are compiled first"):
+    with note_if_slow("still timing every kernel of every layer"):
         for batch in arguments.batch:
             model.trial(batch, arguments.repeats, used)
             layers = [_facts(row) for row in model.explain(batch).rows]

@@ -7,7 +7,8 @@ import numpy as np
 from tqdm import tqdm
 
 from lhc_ref.modelfile import InputError, InputSpec, ModelSpec, Node
-from runtime.kernels.engine import run_alone
+from runtime import kernel_cache
+from runtime.commands.arguments import add_cache_dir
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES, MACHINE
 from runtime.kernels.registry import ROWS
@@ -18,6 +19,7 @@ from runtime.model import Model
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Declare the command."""
     parser = commands.add_parser("warmup", help="compile the kernels beforehand, for all nets")
+    add_cache_dir(parser)
     parser.set_defaults(run=run)
 
 
@@ -34,20 +36,15 @@ def compile_all() -> float:
     return time.perf_counter() - begin
 
 
-def kept_in() -> str | None:
-    """The folder where compiled kernels are kept on disk; None where there is none."""
-    stats = getattr(run_alone, "stats", None)
-    return None if stats is None else stats.cache_path
-
-
 def run(arguments: argparse.Namespace) -> int:
     """Compile, and say how long it took and where it is kept."""
-    folder = kept_in()
+    folder = kernel_cache.kept_in()
     if COMPILED and folder is None:
         raise InputError(
             "cache of compiled kernels: expected a folder that can be written, got none. "
-            "Name one, here and for later runs: NUMBA_CACHE_DIR=FOLDER lhc-run warmup."
+            "Name one, here and for later runs: --cache-dir DIR, or the environment variable NUMBA_CACHE_DIR."
         )
+    kernel_cache.expected()
     print(f"compiling for {MACHINE.name} ...", flush=True)
     print(f"ready after {compile_all():.1f} s, kept in {folder}")
     return 0

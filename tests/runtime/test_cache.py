@@ -1,4 +1,6 @@
-"""Where compiled code is kept: for exactly the sources it was made from, by several processes at once, or nowhere."""
+"""Where compiled code is kept: for exactly the sources it was made from, by several processes at once, or nowhere. And
+what is told when there is none yet.
+"""
 
 import os
 import shutil
@@ -6,17 +8,48 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
-from numba.core import caching
+from numba.core import caching, event
 
+import runtime
 from lhc_ref.errors import InputError
-from runtime import cli
+from runtime import cli, kernel_cache
 from runtime.commands import warmup
+from runtime.kernel_cache import KEPT
 from runtime.kernels import dispatch, engine, options, team
 from tests.runtime.nets import needs_compiled
 
 ROOT = Path(__file__).parents[2]
-KEPT = [*dispatch.TASKS, engine.run_alone, team.make_bells, team.share, team.serve, team.stop]
+
+
+@pytest.fixture
+def caches():
+    """Where kernels are kept stays as it was."""
+    before = [kernel._cache for kernel in KEPT]
+    yield
+    for kernel, cache in zip(KEPT, before, strict=True):
+        kernel._cache = cache
+
+
+@pytest.fixture
+def unwritable(monkeypatch):
+    """No folder can be written, whoever runs the tests."""
+
+    def refuse(locator):
+        raise PermissionError(locator.get_cache_path())
+
+    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", refuse)
+
+
+@needs_compiled
+def test_every_kernel_that_python_calls_is_kept():
+    named = {id(one) for module in (engine, team) for one in vars(module).values() if is_kept(one)}
+    assert {id(kernel) for kernel in KEPT} == named | {id(task) for task in dispatch.TASKS}
+
+
+def is_kept(value):
+    return isinstance(getattr(value, "_cache", None), caching.FunctionCache)
 
 
 def test_the_stamp_knows_every_source(tmp_path):
@@ -45,16 +78,85 @@ def test_where_nothing_can_be_written_kernels_are_compiled_and_not_kept(monkeypa
 
 
 @needs_compiled
-def test_warmup_says_where_kernels_are_kept_or_refuses(monkeypatch, capsys):
+def test_warmup_says_where_kernels_are_kept_or_refuses(monkeypatch, capsys, caches):
     monkeypatch.setattr(warmup, "compile_all", lambda: 1.0)
     assert cli.main(["warmup"]) == 0
     assert capsys.readouterr().out.endswith(f"ready after 1.0 s, kept in {engine.run_alone.stats.cache_path}\n")
-    assert Path(warmup.kept_in()).is_dir()
-    with monkeypatch.context() as nowhere:
-        nowhere.setattr(caching.CacheImpl, "_locator_classes", [])
-        monkeypatch.setattr(warmup, "run_alone", options.entry_kernel(lambda x: x + 1))
+    assert Path(kernel_cache.kept_in()).is_dir()
+    for kernel in KEPT:
+        kernel._cache = caching.NullCache()
     with pytest.raises(InputError, match=r"expected a folder that can be written, got none\. .*NUMBA_CACHE_DIR"):
         cli.main(["warmup"])
+
+
+@needs_compiled
+def test_a_folder_for_kernels_can_be_named(tmp_path, monkeypatch, capsys, caches):
+    monkeypatch.setattr(warmup, "compile_all", lambda: 1.0)
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "")
+    folder = tmp_path / "kernels"
+    assert cli.main(["warmup", "--cache-dir", str(folder)]) == 0
+    assert f"kept in {folder}" in capsys.readouterr().out
+    assert Path(kernel_cache.kept_in()).is_relative_to(folder)
+    assert all(kernel._cache._cache_file._source_stamp == options.SOURCES for kernel in KEPT)
+    assert os.environ["NUMBA_CACHE_DIR"] == str(folder), "it is for the processes of bench as well"
+
+
+@needs_compiled
+def test_kernels_are_taken_from_a_folder_that_cannot_be_written(tmp_path, caches, unwritable):
+    kept = Path(kernel_cache.kept_in())
+    shutil.copytree(kept, tmp_path / "kernels" / caching._CacheLocator.get_suitable_cache_subpath(dispatch.__file__))
+    runtime.keep_kernels_in(tmp_path / "kernels")
+    assert kernel_cache.kept_in() is None
+    for kernel in KEPT:
+        for signature, code in kernel.overloads.items():
+            assert kernel._cache.load_overload(signature, kernel.targetctx) is not None
+            kernel._cache.save_overload(signature, code)
+
+
+@needs_compiled
+def test_a_folder_without_kernels_that_cannot_be_written_is_refused(tmp_path, caches, unwritable):
+    before = [kernel._cache for kernel in KEPT]
+    with pytest.raises(InputError, match=r"kernels: expected a folder that can be written, or that holds compiled"):
+        runtime.keep_kernels_in(tmp_path / "kernels")
+    assert [kernel._cache for kernel in KEPT] == before
+
+
+@pytest.fixture
+def notice():
+    """A listener that has told nothing yet, while no other listens."""
+    event.unregister("numba:compile", kernel_cache._notice)
+    with event.install_listener("numba:compile", kernel_cache._Notice()):
+        yield
+    event.register("numba:compile", kernel_cache._notice)
+
+
+def kernel_of_ours():
+    """A function that is not compiled yet and counts as one of our kernels."""
+
+    def function(x):
+        return x + 1
+
+    function.__module__ = "runtime.kernels.test"
+    return numba.njit(function)
+
+
+@needs_compiled
+def test_that_kernels_are_compiled_is_told_once(notice, caplog):
+    numba.njit(lambda x: x + 1)(1)
+    assert not caplog.records
+    kernel_of_ours()(1)
+    kernel_of_ours()(2)
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("runtime", "WARNING")
+    assert f"in less than a minute; later runs take them from {kernel_cache.kept_in()}." in record.message
+
+
+@needs_compiled
+def test_compiling_without_a_place_to_keep_it_says_what_to_do(notice, caplog, caches):
+    for kernel in KEPT:
+        kernel._cache = caching.NullCache()
+    kernel_of_ours()(1)
+    assert "every process does so, for no cache folder can be written" in caplog.text
 
 
 RUN = """
@@ -80,15 +182,16 @@ def start(folder, root=ROOT):
 def result(process):
     out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
-    return out
+    return out, err
 
 
 @needs_compiled
 @pytest.mark.long
 def test_processes_that_start_at_once_without_a_cache_all_succeed(tmp_path):
     outputs = [result(process) for process in [start(tmp_path) for _ in range(3)]]
-    assert len(set(outputs)) == 1
-    assert result(start(tmp_path)) == outputs[0]
+    assert len({out for out, _ in outputs}) == 1
+    assert all(err.count("lhc: compiling kernels") == 1 for _, err in outputs)
+    assert result(start(tmp_path)) == (outputs[0][0], "")
 
 
 @needs_compiled
@@ -98,11 +201,11 @@ def test_a_change_in_any_kernel_file_is_compiled_anew(tmp_path):
     root, folder = tmp_path / "copy", tmp_path / "cache"
     for package in ("runtime", "lhc_ref"):
         shutil.copytree(ROOT / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
-    before = result(start(folder, root))
+    before, _ = result(start(folder, root))
     path = root / "runtime" / "kernels" / "conv.py"
     times, text = path.stat(), path.read_text()
     clamp = 'acc = clamp_tile(acc, step["low"], step["high"])'
     assert clamp in text
     path.write_text(text.replace(clamp, clamp.replace('"high"', '"low" ')))
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert result(start(folder, root)) != before
+    assert result(start(folder, root))[0] != before
