@@ -3,13 +3,12 @@
 CuPy's part is played by `device_arrays`; where there is a GPU, CuPy itself is asked too.
 """
 
-import importlib.util
 import sys
 
 import numpy as np
 import pytest
 
-from lhc_ref import data, devices, runs, tape
+from lhc_ref import data, devices, inference, runs, tape
 from lhc_ref.arrays import namespace, to_numpy
 from lhc_ref.errors import ConfigError, MissingExtraError
 from lhc_ref.layers import Pass
@@ -87,6 +86,38 @@ def test_every_operator_and_its_derivative_have_the_same_bits(device, primal):
             assert_identical(to_numpy(of_device), np.asarray(plain))
 
 
+X, PIXEL, C = (np.random.default_rng(1).standard_normal(shape) for shape in ((2, 4, 6, 4), (2, 1, 1, 4), (4,)))
+IN_FILES = {
+    "clip": ([X], {"low": -0.5, "high": 0.5}),
+    "leaky_relu": ([X], {"slope": 0.1}),
+    "prelu": ([X, C], {}),
+    "sigmoid": ([X], {}),
+    "hard_sigmoid": ([X], {"alpha": 0.2, "beta": 0.5}),
+    "hard_swish": ([X], {}),
+    "tanh": ([X], {}),
+    "scale": ([X], {"scale": C, "bias": C}),
+    "mul": ([X, PIXEL], {}),
+    "sub": ([X, PIXEL], {}),
+    "concat": ([X, X[..., :1]], {}),
+    "pad": ([X], {"padding": ((1, 0), (0, 2)), "value": 3.0}),
+    "upsample": ([X], {"factor": (2, 3)}),
+    "slice": ([X], {"start": (1, 0, 0), "stop": (4, 6, 3), "step": (2, 3, 1)}),
+    "rearrange": ([X], {"split": (4, 6, 2, 2), "order": (0, 1, 3, 2), "shape": (24, 4)}),
+}
+
+
+@pytest.mark.parametrize("op", inference.DEFINITIONS)
+def test_every_definition_of_the_model_file_has_the_same_bits(device, op):
+    args, options = IN_FILES[op]
+
+    def computed(xp):
+        given = {name: xp.asarray(o) if isinstance(o, np.ndarray) else o for name, o in options.items()}
+        return inference.DEFINITIONS[op](*map(xp.asarray, args), **given)
+
+    assert namespace(computed(device)) is device
+    assert_identical(to_numpy(computed(device)), computed(np))
+
+
 NETS = [
     ("vgg16-bn", "lhc-free"),
     ("resnet20", "csg"),
@@ -128,7 +159,8 @@ def test_cuda_without_a_gpu_is_told(device):
         devices.namespace_of("cuda")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
 def test_cupy_itself_trains(tmp_path):
+    if not pytest.importorskip("cupy").cuda.is_available():
+        pytest.skip("CuPy finds no GPU")
     config = small_config(bars(tmp_path / "bars.npz"), device="cuda")
     assert runs.train(config, tmp_path / "run", show=False)["test_accuracy"] > 0.5

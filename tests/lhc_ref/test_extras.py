@@ -10,11 +10,9 @@ import pytest
 from lhc_ref import extras
 from lhc_ref.errors import LhcError, MissingExtraError
 
+ROOT = Path(__file__).parents[2]
 TOOLS = {"docs", "test", "dev"}  # extras for people who work on the package; nothing in it imports them
 MINIMAL = {"demo": "sklearn", "images": "PIL", "plots": "matplotlib", "check": "hypothesis"}  # what tests install
-
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_every_extra_has_its_gate_and_its_line_in_the_readme() -> None:
