@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from lhc_ref.check.adapters import ADAPTERS, Declaration
-from lhc_ref.check.loading import resolve, told
+from lhc_ref.check.loading import declined, resolve, told
 from lhc_ref.check.protocol import Layouts, UnsupportedError, typed
 from lhc_ref.errors import LhcError
 
@@ -100,7 +100,8 @@ def serve(inbox: BinaryIO, outbox: BinaryIO) -> None:
         except LhcError as error:
             answer = "missing" if kind == "load" else "raised", printable(str(error))
         except Exception as error:
-            answer = "raised", printable(told(error))
+            no = kind == "call" and isinstance(error, NotImplementedError) and declined(error)
+            answer = ("unsupported", printable(str(error))) if no else ("raised", printable(told(error)))
         if os.getpid() != own:
             os._exit(0)  # the target has forked, and this is the copy: one answer is enough
         send(outbox, answer)

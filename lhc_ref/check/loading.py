@@ -60,6 +60,12 @@ def _meant(name: str, there: Iterable[str]) -> str:
     return f" (did you mean {spelt[found[0]]!r}?)" if found else ""
 
 
+def declined(error: NotImplementedError) -> bool:
+    """Whether a `raise` statement says so, and not compiled code that lacks something."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and (frames[-1].line or "").startswith("raise")
+
+
 def told(error: Exception) -> str:
     """The error, and the last of the user's own lines that it went through, else of the packages' lines."""
     if isinstance(error, SyntaxError) and error.filename:

@@ -1,6 +1,7 @@
 """Targets that go wrong in other ways than with numbers, and one that gives some wrong numbers."""
 
 import ctypes
+import datetime
 import os
 import time
 
@@ -28,6 +29,14 @@ def exits(arrays, geometry):
 
 def hangs(arrays, geometry):
     time.sleep(60)
+
+
+def works(arrays, geometry):
+    """For half a second of the processor's time, which does not pass while the process is stopped."""
+    until = time.process_time() + 0.5
+    while time.process_time() < until:
+        pass
+    return {"y": arrays["x"]}
 
 
 def closes_all(arrays, geometry):
@@ -62,6 +71,15 @@ def reads(arrays, geometry):
 
 def refuses(arrays, geometry):
     raise UnsupportedError("only on Sundays")
+
+
+def declines(arrays, geometry):
+    raise NotImplementedError("no kernels of even size")
+
+
+def lacks(arrays, geometry):
+    """Compiled code that says the same is no decision of the layer's."""
+    datetime.tzinfo().utcoffset(None)
 
 
 class Layer:

@@ -2,7 +2,9 @@
 
 import os
 import re
+import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -39,6 +41,8 @@ def target():
         ("text", "raised", "y: expected an array of numbers, got one of <U6"),
         ("numbered", "raised", "expected a dict with names as keys, got the key 3"),
         ("odd_words", "raised", r"\x1b[31m red \x00 \ud800 " + "\u2192"),
+        ("declines", "unsupported", "no kernels of even size"),
+        ("lacks", "raised", "NotImplementedError: a tzinfo subclass must implement utcoffset()"),
         ("forks", "ok", ""),
         ("prints", "ok", ""),
         ("reads", "ok", ""),
@@ -69,6 +73,25 @@ def test_findings(target, name, failing, words):
     found = [f for f in judge(CASE, outcome, solve(CASE, Precision.of("float32"))) if f.status == "failed"]
     assert {f.tensor for f in found} == failing
     assert words in found[0].why
+
+
+def test_a_pause_of_everything_is_no_time_out():
+    code = (
+        "from tests.check.test_process import *\n"
+        "with Target('numpy', Declaration(), timeout_s=4) as target:\n"
+        "    target.load('tests.check.broken:works')\n"
+        "    print(target._process.pid, flush=True)\n"
+        "    print(target.call('tests.check.broken:works', CASE).status)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as runner:
+        both = int(runner.stdout.readline()), runner.pid
+        time.sleep(0.2)  # the call is under way
+        for pid in both:
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(4.2)
+        for pid in both:
+            os.kill(pid, signal.SIGCONT)
+        assert runner.stdout.read().strip() == "ok"
 
 
 def test_what_a_target_leaves_running_ends_with_it():

@@ -3,6 +3,7 @@
 import inspect
 import operator
 from collections.abc import Callable, Mapping
+from itertools import product
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,8 +32,9 @@ PLAIN = {
     "bias_used": True, "dtype": None, "enabled": None, "kernel_size": (3, 3), "groups": 1,
 }  # fmt: skip
 
-
-SPATIAL = ("kernel_size", "stride", "dilation")
+SPATIAL = ("kernel_size", "stride", "dilation", "padding")
+NUMBER, PAIR = "number", "pair"  # forms of a spatial setting: 3, or (3, 3)
+Forms = dict[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Adapter:
 
     def __init__(self, target: Callable[..., Any], declaration: Declaration) -> None:
         self.target, self.declaration = target, declaration
+        # Forms that the target takes of spatial settings; empty: as its signature suggests.
+        self.forms: Forms = {name: {NUMBER} for name in SPATIAL} if declaration.square else {}
 
     def call(self, arrays: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         raise UnsupportedError("adapter: expected one of the frameworks', got the base class. Use one of ADAPTERS.")
@@ -105,34 +109,93 @@ class Adapter:
             elif name == "kernel_size" and not offered.keys().isdisjoint(("kernel", "stencil")):
                 continue  # the array given shows it
             elif name in PLAIN and PLAIN[name] is not None and value != PLAIN[name]:
-                shown = name.removesuffix("_used")
-                raise UnsupportedError(f"takes no argument {shown!r}: {shown}={value} cannot be asked for")
+                raise UnsupportedError(f"takes no argument {name.removesuffix('_used')!r}")
         missing = [
             p.name
             for p in parameters
             if p.default is p.empty and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL) and p.name not in given
         ]
         if missing:
-            raise UnsupportedError(f"wants {', '.join(missing)}, which a case does not have; declare it with --names")
+            ours = [n for n in offered if n not in ("bias_used", "pads") and given.keys().isdisjoint(self.spellings(n))]
+            raise UnsupportedError(
+                f"wants {', '.join(missing)}, which no setting is called; if it is another name for one of ours, which "
+                f"are {', '.join(ours)}, say so: --names {ours[0] if ours else 'OURS'}={missing[0]}"
+            )
         return given
 
     def _fitted(
         self, name: str, value: Any, spelling: str, parameters: list[inspect.Parameter], offered: Mapping[str, Any]
     ) -> Any:
-        """A setting in the form that the signature's defaults show: one number for both axes, pads as numbers."""
-        defaults, square = {p.name: p.default for p in parameters}, self.declaration.square
-        numbers = any(type(defaults.get(s)) is int for n in (*SPATIAL, "padding") for s in self.spellings(n))
-        if name in SPATIAL and (square or numbers):
-            if value[0] == value[1]:
-                return value[0]
-            if square:
-                raise UnsupportedError(f"takes one number as {spelling!r}: {value} cannot be asked for")
-        if name == "padding" and (square or type(defaults[spelling]) in (int, tuple)):
+        """A spatial setting in a form that the target takes, or that its defaults show; others as they are."""
+        default = {p.name: p.default for p in parameters}
+        if name == "padding":
+            word = isinstance(default[spelling], str) or not self.declaration.square
+            if type(default[spelling]) not in (int, tuple) and word:
+                return value
             (top, bottom), (left, right) = offered["pads"]
-            if top != bottom or left != right or (square and top != left):
-                raise UnsupportedError(f"takes numbers as {spelling!r}, the same on both sides: {value!r} needs others")
-            return top if top == left else (top, left)
+            if top != bottom or left != right:
+                raise UnsupportedError(f"takes numbers as {spelling!r}, the same on both sides")
+            return self._formed(name, (top, left), spelling, {NUMBER, PAIR})
+        if name in SPATIAL:
+            numbers = any(type(default.get(s)) is int for n in SPATIAL for s in self.spellings(n))
+            return self._formed(name, value, spelling, {NUMBER, PAIR} if numbers else {PAIR})
         return value
+
+    def _formed(self, name: str, value: tuple[int, int], spelling: str, usual: set[str]) -> int | tuple[int, int]:
+        forms = self.forms.get(name, usual)
+        if NUMBER in forms and value[0] == value[1]:
+            return value[0]
+        if PAIR not in forms:
+            raise UnsupportedError(f"takes one number as {spelling!r}")
+        return value
+
+    def constructed(
+        self, offered: Mapping[str, Any], call: Callable[[Any], Any], probe: Callable[[Any], object], **more: Any
+    ) -> Any:
+        """`call(layer)` of the layer that the target constructs.
+
+        Parameters
+        ----------
+        offered : settings, of which its signature chooses
+        probe : calls a layer that has other sizes than the case: where `call` raises TypeError, to find out whether
+            the target takes numbers or pairs; then `call` is tried again
+        more : arguments of the constructor that are no settings
+        """
+        try:
+            return call(self.target(**self.arguments(self.target, offered), **more))
+        except (TypeError, ValueError) as error:
+            if not isinstance(offered["padding"], str) and self._word_is_default("padding"):
+                raise UnsupportedError(
+                    f"takes words as 'padding' (pixels raise {type(error).__name__}: {error})"
+                ) from error
+            if isinstance(error, ValueError) or self.forms or not self._learn_forms(offered, probe, more):
+                raise
+        return call(self.target(**self.arguments(self.target, offered), **more))
+
+    def _word_is_default(self, name: str) -> bool:
+        return any(p.name in self.spellings(name) and isinstance(p.default, str) for p in _parameters(self.target))
+
+    def _learn_forms(self, offered: Mapping[str, Any], probe: Callable[[Any], object], more: Mapping[str, Any]) -> bool:
+        """Which forms of a square kernel and equal strides raise no TypeError; False: none."""
+        word = offered["padding"] if isinstance(offered["padding"], str) else "valid"
+        square = {**offered, "padding": word, "pads": ((0, 0), (0, 0))}
+        square |= {name: (square[name][0],) * 2 for name in SPATIAL if name in offered and name != "padding"}
+
+        def raises(forms: Forms) -> bool:
+            self.forms = forms
+            try:
+                probe(self.target(**self.arguments(self.target, square), **more))
+            except TypeError:
+                return True
+            except Exception:  # of sizes, say: the question is about types
+                return False
+            return False
+
+        tried = ({n: {f} for n, f in zip(SPATIAL, forms, strict=True)} for forms in product((NUMBER, PAIR), repeat=4))
+        works = next((forms for forms in tried if not raises(forms)), {})
+        others = {n: {NUMBER, PAIR} - forms for n, forms in works.items()}
+        self.forms = {n: f if raises({**works, n: others[n]}) else {NUMBER, PAIR} for n, f in works.items()}
+        return bool(works)
 
     def attribute(self, owner: Any, name: str) -> str | None:
         """The name under which `owner` has our `name`."""

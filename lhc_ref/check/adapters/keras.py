@@ -31,9 +31,14 @@ class KerasAdapter(Adapter):
     def call(self, arrays: dict[str, Any], geometry: dict[str, Any]) -> dict[str, Any]:
         if not (isinstance(self.target, type) and issubclass(self.target, self.keras.layers.Layer)):
             raise UnsupportedError("keras: expected a Layer class. Check functions with the framework beneath.")
-        dtype = geometry["dtype"]
-        keywords = self.arguments(self.target, constructor_settings(geometry, arrays))
-        layer = self.target(**keywords, dtype=dtype)
+        return self.constructed(
+            constructor_settings(geometry, arrays),
+            lambda layer: self._layer(layer, arrays, geometry["dtype"]),
+            lambda layer: layer(arrays["x"]),
+            dtype=geometry["dtype"],
+        )
+
+    def _layer(self, layer: Any, arrays: dict[str, Any], dtype: str) -> dict[str, Any]:
         layer.build(arrays["x"].shape)
         variables: dict[str, Any] = {}
         for name, value in arrays.items():

@@ -35,7 +35,11 @@ class TorchAdapter(Adapter):
         if "masks" in tensors:
             leaves = {f"mask{i}": m for i, m in enumerate(tensors["masks"])}
         if isinstance(self.target, type) and issubclass(self.target, torch.nn.Module):
-            answer = self._module(tensors, geometry, leaves)
+            answer = self.constructed(
+                constructor_settings(geometry, tensors),
+                lambda module: self._module(module, tensors, geometry, leaves),
+                lambda module: module.to(dtype)(tensors["x"]),
+            )
         else:
             answer = self._function(tensors, geometry)
         if not isinstance(answer["y"], torch.Tensor):
@@ -56,15 +60,10 @@ class TorchAdapter(Adapter):
         tensor = self.torch.from_numpy(np.array(array))
         return tensor if tensor.dtype == self.torch.bool else tensor.to(dtype)
 
-    def _module(self, tensors: dict[str, Any], geometry: dict[str, Any], leaves: dict[str, Any]) -> dict[str, Any]:
+    def _module(
+        self, module: Any, tensors: dict[str, Any], geometry: dict[str, Any], leaves: dict[str, Any]
+    ) -> dict[str, Any]:
         torch = self.torch
-        settings = self.arguments(self.target, constructor_settings(geometry, tensors))
-        try:
-            module = self.target(**settings)
-        except TypeError as error:
-            if any(isinstance(v, tuple) for v in settings.values()):
-                error.add_note("(Does it take one number as kernel_size, stride, ...? Then declare it: --square.)")
-            raise
         module = module.to(getattr(torch, geometry["dtype"]))
         for name, value in tensors.items():
             if name in ("x", "dy"):
