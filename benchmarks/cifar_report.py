@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 import runtime
-from benchmarks import machine, patterns
+from benchmarks import patterns
 from lhc_ref import data, export, extras, modelfile, runs
 from lhc_ref.config import read_toml
 from lhc_ref.files import atomic_write, atomic_write_text
 from lhc_ref.runs import CONFIG, LOG, RESULT
-from runtime.bench.machine import busy_cores
+from runtime.bench import machine
 from runtime.bench.timing import interleaved, median
 
 DENSE, COMPARED = "dense", "lhc20"
@@ -293,5 +293,5 @@ def measure_speed(logs: Sequence[RunLog], source: str, path: Path) -> None:
     for name, times in samples.items():
         measured[name]["times_s"] = times
     path.parent.mkdir(parents=True, exist_ok=True)
-    report = {"machine": machine.facts(), "busy_cores": busy_cores(), "batch": TIMED_BATCH, "nets": measured}
+    report = {"machine": machine.facts(), "busy_cores": machine.busy_cores(), "batch": TIMED_BATCH, "nets": measured}
     atomic_write_text(path, json.dumps(report, indent=1) + "\n")

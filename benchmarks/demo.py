@@ -21,14 +21,14 @@ import numpy as np
 import lhc_ref.cli
 import runtime
 import runtime.cli
-from benchmarks import machine, patterns, reasons
+from benchmarks import patterns, reasons
 from benchmarks.training import Training, train_all
 from lhc_ref import command, extras
 from lhc_ref.errors import LhcError
 from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
-from runtime.bench.machine import busy_cores
+from runtime.bench import machine
 from runtime.bench.timing import interleaved, median
 from runtime.commands.inputs import to_net
 from runtime.commands.report import table, time_text
@@ -206,7 +206,11 @@ def _time(dense: Net, lhc: Net, test: Path) -> dict[str, Any]:
     with np.load(test) as data:
         name = spec.inputs[0].name
         x = to_net(spec, {name: data["x"]}, raw=False)[name]
-    timing: dict[str, Any] = {"other_load_cores": busy_cores(), "threads": machine.facts()["threads"], "batches": {}}
+    timing: dict[str, Any] = {
+        "other_load_cores": machine.busy_cores(),
+        "threads": machine.facts()["threads"],
+        "batches": {},
+    }
     for batch in BATCHES:
         images = np.ascontiguousarray(x[:batch])
         for model in models.values():

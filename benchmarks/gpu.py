@@ -26,10 +26,11 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gpu_peer, machine, problems
+from benchmarks import gpu_peer, problems
 from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import ModelSpec, validate
+from runtime.bench import machine
 from runtime.cuda.gate import cuda, simulated
 from runtime.cuda.model import GpuModel
 from runtime.cuda.plan import GpuPlan

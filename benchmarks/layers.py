@@ -56,7 +56,7 @@ def _measure(problem: str, batch: int, memory: roof.Roof | None, how: How) -> di
             profiles.append(model.profile(x, threads=how.threads, repeats=REPEATS))
     flops = float(np.median(products))
     limits = None if memory is None else replace(memory, flops=flops)
-    facts = layer_facts(model.explain(batch).rows, asdict(profiles[0]), limits, LANES)
+    facts = layer_facts(model.explain(batch).rows, asdict(profiles[0]), None, limits, LANES)
     times = zip(*([layer.seconds for layer in profile.layers] for profile in profiles), strict=True)
     return {
         "problem": problem,

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import machine
 from benchmarks.schema import violations
 from lhc_ref.errors import LhcError
 from lhc_ref.files import atomic_write_text
-from runtime.bench.machine import busy_cores
+from runtime.bench import machine
 
 FORMAT = 1
 DIGITS = 4  # of a time; no clock and no machine here is steadier
@@ -32,7 +31,7 @@ def begin(benchmark: str, command: Sequence[str]) -> Document:
         "machine": facts,
         "commit": commit,
         "command": list(command),
-        "busy_cores": round(busy_cores(), 2),
+        "busy_cores": round(machine.busy_cores(), 2),
         "results": [],
     }
 

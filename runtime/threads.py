@@ -18,10 +18,10 @@ def quota_cores() -> float:
     """Cores that the CPU quotas of this process's control group and of all around it allow; infinite without one. Asked
     once.
     """
-    return min((_quota(folder) for folder in _groups()), default=math.inf)
+    return min((_quota(folder) for folder in groups()), default=math.inf)
 
 
-def _groups() -> list[Path]:
+def groups() -> list[Path]:
     """The folders of the control group (version 2, or version 1's for the CPU) and of those around it."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()

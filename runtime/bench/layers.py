@@ -11,14 +11,18 @@ BYTES = 4  # of a float32
 
 
 def layer_facts(
-    rows: Sequence[LayerFacts], profile: Mapping[str, Any], roof: Roof | None, lanes: int
+    rows: Sequence[LayerFacts],
+    profile: Mapping[str, Any],
+    dense: Mapping[str, Any] | None,
+    roof: Roof | None,
+    lanes: int,
 ) -> list[dict[str, Any]]:
     """A dict for each layer, in the order of `Model.explain`.
 
     Parameters
     ----------
     rows : what the plan says
-    profile : the fields of `runtime.profile.Profile`
+    profile, dense : the fields of `runtime.profile.Profile`: of the net, and of its dense twin if there is one
     roof : the machine's limits for as many threads; None where there are none to measure
     lanes : images that a worker takes at a time
 
@@ -43,6 +47,7 @@ def layer_facts(
             "macs_kept": facts.macs_kept,
             "macs_executed": facts.macs_executed,
             "seconds": seconds,
+            "dense_seconds": dense_seconds(facts.layer, dense["layers"] if dense else ()),
             "share_of_run": float(timed["share"]),
             "real_gflops": executed / seconds / 1e9 if seconds else 0.0,
             "dense_equivalent_gflops": nominal / seconds / 1e9 if seconds else 0.0,
@@ -60,3 +65,11 @@ def layer_facts(
             entry |= {"least_s": least, "limited_by": limit, "share_of_roof": least / seconds}
         found.append(entry)
     return found
+
+
+def dense_seconds(layer: str, dense: Sequence[Mapping[str, Any]]) -> float | None:
+    """What the dense twin takes for the nodes of a layer; None where it fuses them with others'."""
+    names = set(layer.split("+"))
+    parts = [one for one in dense if set(one["layer"].split("+")) <= names]
+    covered = {name for one in parts for name in one["layer"].split("+")}
+    return sum(float(one["seconds"]) for one in parts) if covered == names else None

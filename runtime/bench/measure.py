@@ -1,14 +1,15 @@
 """Measures engines on one net: each in a process of its own, answers checked before any clock starts, all in turns."""
 
 import math
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from runtime.bench import pinning, scaling
+from runtime.bench import machine, pinning, scaling
 from runtime.bench.engines import Pythons, kind, python_of
 from runtime.bench.processes import EngineError, EngineProcess
 from runtime.bench.subject import ForeignSubject, Subject
@@ -93,7 +94,8 @@ class Run:
 def measure(
     subject: Subject | ForeignSubject, setup: Setup, folder: Path, facts: dict[str, Any], progress: Progress
 ) -> None:
-    """Fill `facts` with "runs", "failed", "scaling" and "profile"; on an interrupt they hold what was measured.
+    """Fill `facts` with "runs", "failed", "scaling", "profile" and "dense_profile", and the machine's facts with other
+    load and throttling meanwhile; on an interrupt they hold what was measured.
 
     Raises
     ------
@@ -110,13 +112,30 @@ def measure(
                         run = _start(subject, setup, engine, threads, folder, running, facts["failed"])
                         runs += [run] if run is not None else []
                         bar.update(1)
-            _time(runs, setup, facts["failed"], progress)
-            mine = [run for run in runs if run.engine == "ours"]
-            if mine:
-                facts["profile"] = _profile(max(mine, key=lambda run: run.threads))
+            with _watched(runs, facts):
+                _time(runs, setup, facts["failed"], progress)
+            for engine, key in (("ours", "profile"), ("ours-dense", "dense_profile")):
+                mine = [run for run in runs if run.engine == engine and engine not in facts["failed"]]
+                if mine:
+                    facts[key] = _profile(max(mine, key=lambda run: run.threads))
         finally:
             facts["runs"] = [run.summary(subject.batch) for run in runs]
             facts["scaling"] = scaling_facts(facts["runs"])
+
+
+@contextmanager
+def _watched(runs: list[Run], facts: dict[str, Any]) -> Iterator[None]:
+    """Add to the machine's facts what disturbed it in the block: cores that others kept busy, None where an engine's
+    process ended and took the count of its own work with it; and seconds that a CPU quota held threads back.
+    """
+    own = {os.getpid(), *(run.process.pid for run in runs)}
+    failed, throttled, load = len(facts["failed"]), machine.throttled_s(), machine.OtherLoad(own)
+    try:
+        yield
+    finally:
+        known = len(facts["failed"]) == failed
+        facts["machine"]["busy_cores_meanwhile"] = load.cores(own) if known else None
+        facts["machine"]["throttled_s"] = machine.throttled_s() - throttled
 
 
 def _start(

@@ -7,7 +7,7 @@ from typing import Any
 
 from runtime.bench import sections, style
 from runtime.bench.sections import at_most_threads
-from runtime.bench.tables import bytes_text
+from runtime.bench.tables import bytes_text, cores_text, load_text
 from runtime.commands.report import time_text
 
 Facts = Mapping[str, Any]
@@ -80,10 +80,13 @@ def _tiles(facts: Facts) -> str:
 
 def _footer(facts: Facts) -> str:
     machine, setup = facts["machine"], facts["setup"]
-    told = ", ".join(f"{key} {machine[key]}" for key in ("lhc", "python", "numpy", "numba", "llvmlite", "system"))
+    commit = f" of commit {machine['commit']}" if machine["commit"] else ""
+    told = ", ".join(f"{key} {machine[key]}" for key in ("python", "numpy", "numba", "llvmlite"))
+    told = f"lhc {machine['lhc']}{commit}; {told}; {machine['system']}; {cores_text(machine)}."
     how = (
         f"Each engine in a process of its own; answers compared with the float64 reference before any clock started; "
-        f"engines in turns, {setup['time_s']:g} s each after {setup['warmup_s']:g} s of warm-up; other load "
-        f"{machine['busy_cores']:.1f} cores; pinned: {setup['pin']}."
+        f"engines in turns, {setup['time_s']:g} s each after {setup['warmup_s']:g} s of warm-up; "
+        f"pinned: {setup['pin']}; {load_text(machine)}."
     )
-    return f"<footer><p>{escape(how)}</p><p>{escape(told)}</p></footer>"
+    command = f"<p>Made by <code>{escape(facts['command'])}</code></p>"
+    return f"<footer>{command}<p>{escape(how)}</p><p>{escape(told)}</p></footer>"

@@ -51,6 +51,11 @@ class Process:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        """The system's number of the process."""
+        return self._process.pid
+
     def ask(self, request: Any) -> Any:
         """Send a request; gives the reply. EngineError where it refuses or has ended."""
         assert self._process.stdin is not None, "started with pipes"

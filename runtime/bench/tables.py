@@ -23,10 +23,7 @@ LAYER_COLUMNS = (
 def lines(facts: Facts) -> Iterator[str]:
     """The text for people."""
     setup, machine = facts["setup"], facts["machine"]
-    yield (
-        f"{facts['file']}: batch {setup['batch']}, {setup['scenario']}, on {machine['cpu']}, "
-        f"{machine['threads']} threads for {machine['cores']} cores, {machine['vectors']}"
-    )
+    yield (f"{facts['file']}: batch {setup['batch']}, {setup['scenario']}, on {machine['cpu']}, {cores_text(machine)}")
     yield from (f"{INDENT}{note}" for note in facts["notes"])
     yield ""
     yield from _engines(facts)
@@ -132,6 +129,24 @@ def density_text(density: float) -> str:
 def bytes_text(count: float | None) -> str:
     """`12.3 MiB`; nothing where it isn't known."""
     return f"{count / 2**20:,.1f} MiB" if count else ""
+
+
+def load_text(machine: Facts) -> str:
+    """What other programs did."""
+    meanwhile = machine["busy_cores_meanwhile"]
+    told = "not known" if meanwhile is None else f"{meanwhile:.2f} cores"
+    return f"other load {machine['busy_cores']:.2f} cores before, {told} while engines were timed"
+
+
+def cores_text(machine: Facts) -> str:
+    """Cores, vectors, quota, and how far it is from core to core."""
+    parts = [f"{machine['threads']} threads for {machine['cores']} cores", machine["vectors"]]
+    if machine["quota_cores"] is not None:
+        parts.append(f"CPU quota of {machine['quota_cores']:.3g} cores")
+    if machine["nearest_core_ns"] is not None:
+        ends = sorted({f"{machine[f'{end}_core_ns']:.0f}" for end in ("nearest", "farthest")}, key=float)
+        parts.append(f"{' to '.join(ends)} ns from core to core")
+    return ", ".join(parts)
 
 
 def csv_of_runs(facts: Facts) -> str:

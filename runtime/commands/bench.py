@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 import tempfile
 from collections.abc import Callable
@@ -154,12 +155,14 @@ def run(arguments: argparse.Namespace) -> int:
     facts: dict[str, Any] = {
         "format": FORMAT,
         "file": arguments.file,
-        "machine": machine.facts(),
+        "command": shlex.join(["lhc-run", *sys.argv[1:]]),
+        "machine": {**machine.facts(), "busy_cores_meanwhile": None, "throttled_s": 0.0},
         "notes": [],
         "runs": [],
         "failed": {},
         "scaling": {},
         "profile": None,
+        "dense_profile": None,
         "roof": None,
         "layers": [],
         "break_even": [],
@@ -198,14 +201,10 @@ def _measure(
     facts["setup"] = {**asdict(setup), "batch": batch, "device": arguments.device}
     facts["model"] = _model_facts(subject)
     facts["machine"]["busy_cores"] = machine.busy_cores()
-    throttled = machine.throttled_s()
     with note_if_slow("still computing the float64 reference, with which every answer is compared"):
         for engine in setup.engines:
             subject.form_for(engine)
-    try:
-        measure.measure(subject, setup, folder, facts, progress)
-    finally:
-        facts["machine"]["throttled_s"] = machine.throttled_s() - throttled
+    measure.measure(subject, setup, folder, facts, progress)
     most = max(setup.threads)
     if facts["profile"] is not None and isinstance(subject, Subject):
         model = runtime.load(arguments.file, **subject.options)
@@ -213,7 +212,9 @@ def _measure(
             limits = roof.measure(facts["profile"]["threads"]) if arguments.device == "cpu" else None
         facts["roof"] = None if limits is None else asdict(limits)
         lanes = model.layouts(batch)[0][0].lanes if arguments.device == "cpu" else 1
-        facts["layers"] = layers.layer_facts(model.explain(batch).rows, facts["profile"], limits, lanes)
+        facts["layers"] = layers.layer_facts(
+            model.explain(batch).rows, facts["profile"], facts["dense_profile"], limits, lanes
+        )
     alone = not arguments.no_break_even and arguments.device == "cpu" and "ours" in setup.engines
     if isinstance(subject, Subject) and alone:
         others = [name for name in setup.engines if name in engines.BY_DEFAULT and name not in facts["failed"]]
@@ -244,8 +245,9 @@ def _model_facts(subject: Subject | ForeignSubject) -> dict[str, Any]:
 def _notes(facts: dict[str, Any]) -> list[str]:
     """What a reader has to know of the times."""
     found, here = [], facts["machine"]
-    if here["busy_cores"] > machine.LOUD_CORES:
-        found.append(f"other programs kept {here['busy_cores']:.1f} cores busy: do not trust the times")
+    for key, when in (("busy_cores", "before the start"), ("busy_cores_meanwhile", "while this was timed")):
+        if (here[key] or 0.0) > machine.LOUD_CORES:
+            found.append(f"other programs kept {here[key]:.1f} cores busy {when}: do not trust the times")
     if here["quota_cores"] is not None:
         found.append(f"a CPU quota of {here['quota_cores']:.3g} cores holds here")
     if here["throttled_s"] > 0:

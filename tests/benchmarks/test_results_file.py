@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks import results_file, schema, sweep
-from benchmarks.machine import ROOT
 from lhc_ref.errors import InputError, LhcError
 from tests.benchmarks.documents import document
 
@@ -19,7 +18,7 @@ STORED = sorted(results_file.FOLDER.glob("*.json"))
 def test_stored_results_fit_and_come_from_a_commit_of_ours(path):
     stored = results_file.load(path)
     assert results_file.unclean(stored) is None
-    git = ["git", "-C", str(ROOT)]
+    git = ["git", "-C", str(results_file.FOLDER)]
     inside = subprocess.run([*git, "rev-parse", "--is-shallow-repository"], capture_output=True, text=True, check=False)
     if inside.stdout.strip() != "false":
         pytest.skip("NO HISTORY HERE: whether the stored results come from an ancestor of this commit was not checked")
@@ -92,7 +91,7 @@ def test_changed_files_are_told_and_never_stored(monkeypatch, capsys, tmp_path):
     assert results_file.unclean({"commit": None}) == "outside a git checkout"
     assert "changes that are not in commit bbbbbbbbbbbb" in results_file.unclean({"commit": commit + "+changes"})
     monkeypatch.setattr(results_file.machine, "facts", lambda: {"commit": commit + "+changes"})
-    monkeypatch.setattr(results_file, "busy_cores", lambda: 0.0)
+    monkeypatch.setattr(results_file.machine, "busy_cores", lambda: 0.0)
     with pytest.raises(InputError, match="--store: expected a clean checkout, got sources with changes"):
         sweep.run("speed", sweep.TOY, None, ["test"])
 

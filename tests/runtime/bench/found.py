@@ -61,6 +61,7 @@ def facts(**more):
     return {
         "format": 1,
         "file": "nets/a <net>.lhc",
+        "command": "lhc-run bench 'nets/a <net>.lhc'",
         "machine": {
             "cpu": "A CPU",
             "cores": 2,
@@ -69,7 +70,11 @@ def facts(**more):
             "lanes": 8,
             "quota_cores": None,
             "busy_cores": 0.0,
+            "busy_cores_meanwhile": 0.0,
             "throttled_s": 0.0,
+            "nearest_core_ns": 40.0,
+            "farthest_core_ns": 170.5,
+            "commit": None,
             **VERSIONS,
         },
         "setup": {

@@ -1,6 +1,7 @@
 """`lhc-run bench`: flags, files, failures and Ctrl-C. Engines answer in this process, but for one whole run."""
 
 import json
+import os
 import re
 from functools import partial
 from typing import ClassVar
@@ -34,6 +35,10 @@ class Here(EngineProcess):
 
     def stop(self):
         pass
+
+    @property
+    def pid(self):
+        return os.getpid()
 
 
 @pytest.fixture

@@ -1,6 +1,12 @@
 """The arithmetic of scaling, break-even, layers, roofline and statistics."""
 
 import math
+import os
+import re
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,7 +14,7 @@ import pytest
 
 from benchmarks.problems import vgg16
 from lhc_ref import modelfile
-from runtime.bench import break_even, layers, machine, pinning, roof, scaling
+from runtime.bench import break_even, layers, machine, ping, pinning, roof, scaling
 from runtime.bench.timing import Summary
 from runtime.kernels.vector import COMPILED
 from runtime.model import Model
@@ -92,13 +98,13 @@ def test_layer_facts():
     )
     profile = {"batch": 3, "layers": [{"seconds": 1e-6, "share": 0.5, "kernel": "k"}]}
     limits = roof.Roof(1, 2.4e9, ((10**6, 1e12),))
-    (found,) = layers.layer_facts([row], profile, limits, 8)
+    (found,) = layers.layer_facts([row], profile, None, limits, 8)
     assert found["real_gflops"] == pytest.approx(2 * 3 * 200 / 1e-6 / 1e9)
     assert found["dense_equivalent_gflops"] == pytest.approx(2 * 3 * 1000 / 1e-6 / 1e9)
     assert found["moved_bytes"] == 3 * 4 * (16 + 32) + 64
     assert found["limited_by"] == "multiply-adds"
     assert found["share_of_roof"] == pytest.approx(0.5)
-    (bare,) = layers.layer_facts([row], profile, None, 8)
+    (bare,) = layers.layer_facts([row], profile, None, None, 8)
     assert bare["share_of_roof"] is None
 
 
@@ -147,8 +153,72 @@ def test_pinning_keeps_to_as_many_cores_as_threads():
         pinning.cores_for("core", 9999)
 
 
-def test_throttling_is_read_where_the_system_tells(tmp_path):
-    path = tmp_path / "cpu.stat"
-    assert machine.throttled_s(path) == 0.0
-    path.write_text("nr_throttled 3\nthrottled_usec 2500000\n")
-    assert machine.throttled_s(path) == 2.5
+@pytest.mark.parametrize("told", ["throttled_usec 2500000", "throttled_time 2500000000"], ids=["v2", "v1"])
+def test_throttling_is_that_of_the_group_held_back_most(told, tmp_path):
+    groups = [tmp_path / name for name in ("inner", "outer", "gone")]
+    assert machine.throttled_s(groups) == 0.0
+    for group, text in zip(groups, (f"nr_throttled 3\n{told}\n", "nr_periods 0\n"), strict=False):
+        group.mkdir()
+        (group / "cpu.stat").write_text(text)
+    assert machine.throttled_s(groups) == 2.5
+
+
+def test_other_load_is_what_our_processes_did_not_do(monkeypatch):
+    busy, own = iter([10.0, 16.0]), {1: iter([2.0, 5.0]), 2: iter([1.0])}
+    clock = iter([100.0, 102.0])
+    monkeypatch.setattr(machine, "_busy_s", lambda: next(busy))
+    monkeypatch.setattr(machine, "cpu_s", lambda process: next(own[process]))
+    monkeypatch.setattr(machine.time, "perf_counter", lambda: next(clock))
+    load = machine.OtherLoad([1])
+    assert load.cores([1, 2]) == pytest.approx((6.0 - 3.0 - 1.0) / 2.0)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: what a process took is not known")
+def test_what_a_process_took_is_known():
+    began, before = time.process_time(), machine.cpu_s(os.getpid())
+    while time.process_time() - began < 0.1:
+        pass
+    assert machine.cpu_s(os.getpid()) - before == pytest.approx(time.process_time() - began, abs=0.05)
+    assert machine.cpu_s(2**30) == 0.0
+
+
+def test_the_commit_is_that_of_a_checkout_alone(tmp_path):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=b"]
+    subprocess.run([*git, "init", "-q"], check=True)
+    (tmp_path / "installed").mkdir()
+    assert machine.commit(tmp_path / "installed") is None
+    (tmp_path / "a").write_text("1")
+    subprocess.run([*git, "add", "a"], check=True)
+    subprocess.run([*git, "commit", "-qm", "a"], check=True)
+    clean = machine.commit(tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", clean)
+    (tmp_path / "a").write_text("2")
+    assert machine.commit(tmp_path) == clean + "+changes"
+    assert machine.commit(tmp_path / "installed") is None
+    assert machine.commit(tmp_path / "gone") is None
+
+
+def test_the_way_from_core_to_core_is_measured():
+    found = ping.measure()
+    if not (COMPILED and hasattr(os, "sched_getaffinity") and len(os.sched_getaffinity(0)) > 1):
+        assert found is None
+    else:
+        assert 1 < found.nearest_ns <= found.farthest_ns < 1e6
+
+
+def test_cores_hand_a_number_over_in_turns():
+    if not COMPILED:
+        pytest.skip("nothing is compiled: a thread that spins would keep the interpreter to itself")
+    flag = np.zeros(ping.LINE, np.int64)
+    with ThreadPoolExecutor(2) as pool:
+        sides = [pool.submit(ping.hand_over, flag, parity, 10) for parity in (0, 1)]
+        assert all(side.result() > 0 for side in sides)
+    assert flag[0] == 20
+
+
+def test_layers_are_held_against_those_of_the_dense_twin():
+    dense = [{"layer": name, "seconds": s} for name, s in (("c", 3.0), ("p", 1.0), ("d+r+q", 5.0))]
+    assert layers.dense_seconds("c", dense) == 3.0
+    assert layers.dense_seconds("c+p", dense) == 4.0  # the dense twin pools apart
+    assert layers.dense_seconds("d+r", dense) is None  # or together, and nobody knows the layer's part
+    assert layers.dense_seconds("c", ()) is None

@@ -87,6 +87,18 @@ def test_the_page_tells_what_was_measured():
     assert ["torch", "2", "6 ms", "2.00", "100%", "0.0%"] in threads
 
 
+def test_the_page_tells_how_it_was_measured():
+    machine = {**found.facts()["machine"], "commit": "abc+changes", "quota_cores": 1.5, "busy_cores_meanwhile": None}
+    text = page.render(found.facts(machine=machine))
+    for told in (
+        "Made by <code>lhc-run bench &#x27;nets/a &lt;net&gt;.lhc&#x27;</code>",
+        "lhc 1.2 of commit abc+changes; python 1.2",
+        "2 threads for 2 cores, AVX2, CPU quota of 1.5 cores, 40 to 170 ns from core to core",
+        "other load 0.00 cores before, not known while engines were timed",
+    ):
+        assert told in text
+
+
 def test_names_from_files_are_no_markup():
     text = page.render(found.facts(notes=["<script>alert(1)</script>"]))
     assert "a &lt;net&gt;.lhc" in text
@@ -105,7 +117,7 @@ def test_an_interrupted_run_has_a_page_of_what_there_is():
 
 def test_the_text_has_every_table():
     text = "\n".join(tables.lines(found.facts(notes=["a CPU quota"])))
-    assert "a <net>.lhc: batch 8, latency, on A CPU, 2 threads for 2 cores, AVX2" in text
+    assert "a <net>.lhc: batch 8, latency, on A CPU, 2 threads for 2 cores, AVX2, 40 to 170 ns from core" in text
     assert "  a CPU quota\n" in text
     assert "ours is 3.00x as fast as torch" in text
     assert "ours is 4.00x as fast as ours-dense" in text
