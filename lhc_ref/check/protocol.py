@@ -26,8 +26,8 @@ lean "groups"; for nm "keep", "of"; for the regularizer "pixels", "target_densit
 
 Returned : dict of arrays in the same layouts: "y", and the cotangent "d" + name of every float array given ("dx",
 "dkernel", ...; "dmask0", "dmask1", ... for the regularizer); "mask" where the level makes one; "kernel" for csg. A name
-left out is reported as not run. A target that cannot do a geometry raises `NotImplementedError` (or `UnsupportedError`):
-reported as not run, too.
+left out is reported as not run. A target that cannot do a geometry raises `NotImplementedError` or `UnsupportedError`:
+that case is reported as not run, too.
 
 bfloat16, which NumPy lacks, crosses this border as float32 arrays that bfloat16 can hold, in both directions.
 """

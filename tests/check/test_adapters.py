@@ -63,7 +63,7 @@ def test_a_bias_that_cannot_be_left_out():
 
 def test_names_of_the_users_own():
     assert given(fixed, names={"c_in": "cin", "c_out": "cout"}) == {"cin": 2, "cout": 3}
-    with pytest.raises(UnsupportedError, match="wants cin, cout, which no setting is called; .* --names c_in=cin"):
+    with pytest.raises(UnsupportedError, match=r"wants cin, cout, which no setting is called; .* --names c_in=cin"):
         given(fixed)
 
 

@@ -3,8 +3,8 @@
 import inspect
 import operator
 from collections.abc import Callable, Mapping
-from itertools import product
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
