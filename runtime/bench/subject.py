@@ -118,7 +118,7 @@ class Subject:
             **({"device": device} if device != "cpu" else {}),
             **({"trial": str(Path(trial).absolute())} if trial is not None else {}),
         }
-        model = runtime.load(path, shapes=shapes, trial=trial)
+        model = runtime.load(path, **self.options)
         self.spec, self._views = model.spec, model.views
         size = 4 * batch * sum(prod(entry.shape) for entry in self.spec.inputs)
         memory.require(3.0 * size, f"{batch:,} images", "Use a smaller --batch.")

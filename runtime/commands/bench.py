@@ -16,7 +16,7 @@ from lhc_ref.files import atomic_write_text
 from runtime import threads
 from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables
 from runtime.bench.subject import ForeignSubject, Subject, WrongAnswerError
-from runtime.commands.arguments import add_cache_dir, add_json, add_trial, whole
+from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_trial, whole
 from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit
 from runtime.commands.running import note_if_slow, progress
@@ -79,7 +79,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAME=FOLDER",
         help=f"Python environment that has an engine: {', '.join(engines.BY_DEFAULT)}; may be given several times",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of ours (default cpu)")
+    add_device(parser)
     add_trial(parser)
     parser.add_argument("--no-break-even", action="store_true", help="leave out the layer shapes at other densities")
     parser.add_argument(

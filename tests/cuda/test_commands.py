@@ -64,10 +64,12 @@ def test_profile(run):
 
 
 @pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")
-def test_without_a_gpu_one_line_says_what_to_install(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("command", ["predict", "eval", "verify", "profile", "bench"])
+def test_without_a_gpu_one_line_says_what_to_install(command, tmp_path, monkeypatch, capsys):
     save(tmp_path / "net.lhc", classifier())
-    monkeypatch.setattr("sys.argv", ["lhc-run", "verify", str(tmp_path / "net.lhc"), "--device", "cuda"])
+    arguments = ["x.npy"] if command in ("predict", "eval") else []
+    monkeypatch.setattr("sys.argv", ["lhc-run", command, str(tmp_path / "net.lhc"), *arguments, "--device", "cuda"])
     assert cli.entry() == 2
     err = capsys.readouterr().err
-    assert "device 'cuda': expected an NVIDIA GPU with its driver, got none" in err
+    assert "error: device 'cuda': expected an NVIDIA GPU with its driver, got none" in err
     assert len(err.splitlines()) == 1

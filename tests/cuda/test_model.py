@@ -204,6 +204,19 @@ def test_trial_and_profile_time_every_launch():
     assert SIMULATED or profile.run_s > 0
 
 
+@launching
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_packed_bytes_are_what_is_sent_to_the_device(storage, monkeypatch):
+    made, sent = model(classifier(), storage=storage), []
+    send = cuda.to_device
+    monkeypatch.setattr(cuda, "to_device", lambda array: (sent.append(array), send(array))[1])
+    made._prepare(2, 0).loaded.steps(2)
+    assert made.packed_bytes(2) == sum(array.nbytes for array in sent) > 0
+    assert made.working_bytes(2, 1) == 0
+    with pytest.raises(InputError, match="batch: expected"):
+        made.packed_bytes(0)
+
+
 def test_explain_needs_no_launch():
     text = str(plan.build(classifier(), 64).facts)
     assert "us predicted for H100, bound by" in text
