@@ -1,10 +1,15 @@
-"""From which density on sparse wins: each layer shape of a net alone, at several densities, beside it dense."""
+"""From which density on sparse wins: each layer shape of a net alone, at several densities, beside it dense.
+
+Against ours dense the layer's own time counts, as in a net, where nothing is copied between the layers. What other
+engines take for a layer alone is known of whole calls only: against them whole calls count, copies in and out included,
+of theirs and of ours.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,17 +20,26 @@ from runtime.bench import onnx_twin
 from runtime.bench.engines import kind
 from runtime.bench.measure import FAST_S, Progress
 from runtime.bench.processes import EngineError, EngineProcess
+from runtime.spec import to_layers
 
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 GROUPS = (32, 16)  # of layers that have no mask, as `lhc-run prune` makes them
 ROUNDS, SLOT_S = 5, 0.01
 
 
+Key = TypeVar("Key")
+Timed = tuple[str, float]
+"""An engine, and the density of the layer."""
+
+
 @dataclass(frozen=True)
 class LayerShape:
-    """A convolution's shape, the channels that share a pattern, and the layers that have it."""
+    """A convolution's shape, the max pooling that is done in it, the channels that share a pattern, and the layers that
+    have all this.
+    """
 
     node: Node
+    pool: Node | None
     input_shape: tuple[int, ...]
     groups: tuple[int, int]
     layers: tuple[str, ...]
@@ -47,13 +61,15 @@ class LayerShape:
             assert isinstance(kernel, np.ndarray), "made so above"
             kernel = MaskedKernel.from_dense(kernel, mask, *self.groups)
         bias = {"bias": np.zeros(self.kernel_shape[3], np.float32)}
-        node = Node("conv2d", "layer", ("x",), "y", self.node.attrs, {"kernel": kernel, **bias})
-        return modelfile.validate(ModelSpec((InputSpec("x", self.input_shape),), ("y",), (node,)))
+        nodes = [Node("conv2d", "layer", ("x",), "y", self.node.attrs, {"kernel": kernel, **bias})]
+        if self.pool is not None:
+            nodes.append(Node("max_pool", "pool", ("y",), "pooled", self.pool.attrs, {}))
+        return modelfile.validate(ModelSpec((InputSpec("x", self.input_shape),), (nodes[-1].output,), tuple(nodes)))
 
 
 def layer_shapes(spec: ModelSpec) -> list[LayerShape]:
     """The different convolutions of a net, in its order; grouped ones and those of one input channel left out."""
-    shapes = infer_shapes(spec)
+    shapes, pools = infer_shapes(spec), _pools(spec)
     found: dict[tuple, LayerShape] = {}
     for node in spec.nodes:
         kernel = node.tensors.get("kernel")
@@ -64,12 +80,21 @@ def layer_shapes(spec: ModelSpec) -> list[LayerShape]:
             mask = kernel.expanded_mask()
             groups = topology.shared_by(mask, 2), topology.shared_by(mask, 3)
         shape = shapes[node.inputs[0]]
-        key = (kernel.shape, shape, groups, *(str(node.attrs[name]) for name in ("stride", "padding", "dilation")))
+        pool = pools.get(node.name)
+        window = [str(node.attrs[name]) for name in ("stride", "padding", "dilation")]
+        key = (kernel.shape, shape, groups, *window, None if pool is None else str(pool.attrs))
         if key in found:
             found[key] = replace(found[key], layers=(*found[key].layers, node.name))
         else:
-            found[key] = LayerShape(node, shape, groups, (node.name,))
+            found[key] = LayerShape(node, pool, shape, groups, (node.name,))
     return list(found.values())
+
+
+def _pools(spec: ModelSpec) -> dict[str, Node]:
+    """Convolution -> the max pooling that the runtime does in it."""
+    nodes = {node.name: node for node in spec.nodes}
+    pooled = [layer.nodes for layer in to_layers(spec) if layer.op == "conv2d" and layer.pool != (1, 1)]
+    return {names[0]: next(nodes[name] for name in names if nodes[name].op == "max_pool") for names in pooled}
 
 
 def crossing(densities: Sequence[float], sparse_s: Sequence[float], dense_s: float) -> float:
@@ -105,17 +130,17 @@ def measure(
         for process in processes.values():
             running.callback(process.stop)
         for shape in shapes:
-            times = _times(shape, batch, threads, processes, folder)
+            calls_s, alone_s = _times(shape, batch, threads, processes, folder)
             bar.update(1)
-            yield _facts(shape, times)
+            yield _facts(shape, calls_s, alone_s)
 
 
 def _times(
     shape: LayerShape, batch: int, threads: int, processes: dict[str, EngineProcess], folder: Path
-) -> dict[tuple[str, float], float]:
-    """(engine, density) -> median seconds; all in turns."""
+) -> tuple[dict[Timed, float], dict[float, float]]:
+    """Median seconds of whole calls; and of ours, by density, without copies and the starting of threads. In turns."""
     x = np.random.default_rng(1).standard_normal((batch, *shape.input_shape), np.float32)
-    calls: dict[tuple[str, float], int] = {}
+    calls: dict[Timed, int] = {}
     for engine in list(processes):
         for density in (*DENSITIES, 1.0) if engine == "ours" else (1.0,):
             path, given = _write(shape, density, engine, folder), {"x": x}
@@ -131,11 +156,19 @@ def _times(
                 del processes[engine]
                 break
             calls[engine, density] = max(1, int(SLOT_S / max(wall, FAST_S)))
-    samples: dict[tuple[str, float], list[float]] = {key: [] for key in calls}
+    whole: dict[Timed, list[float]] = {key: [] for key in calls}
+    alone: dict[float, list[float]] = {density: [] for engine, density in calls if engine == "ours"}
     for _ in range(ROUNDS):
         for (engine, density), count in calls.items():
             processes[engine].time(count, str(density))  # Why not kept: it brings caches and threads back.
-            samples[engine, density] += processes[engine].time(count, str(density))["times_s"]
+            whole[engine, density] += processes[engine].time(count, str(density))["times_s"]
+            if engine == "ours":
+                profile = processes[engine].profile(count, str(density))
+                alone[density].append(sum(layer["seconds"] for layer in profile["layers"]))
+    return _medians(whole), _medians(alone)
+
+
+def _medians(samples: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
     return {key: float(np.median(times)) for key, times in samples.items()}
 
 
@@ -150,24 +183,26 @@ def _write(shape: LayerShape, density: float, engine: str, folder: Path) -> Path
     return path
 
 
-def _facts(shape: LayerShape, times: Mapping[tuple[str, float], float]) -> dict[str, Any]:
+def _facts(shape: LayerShape, calls_s: Mapping[Timed, float], alone_s: Mapping[float, float]) -> dict[str, Any]:
     densities = [*DENSITIES, 1.0]
-    sparse = [times["ours", density] for density in densities]
-    dense = {engine: seconds for (engine, density), seconds in times.items() if density == 1.0}
+    calls = [calls_s["ours", density] for density in densities]
+    dense = {engine: seconds for (engine, density), seconds in calls_s.items() if density == 1.0}
     fastest = min(dense, key=lambda engine: dense[engine])
-    against_ours = crossing(DENSITIES, sparse[:-1], dense["ours"])
+    against_ours = crossing(DENSITIES, [alone_s[density] for density in DENSITIES], alone_s[1.0])
     return {
         "layers": list(shape.layers),
         "kernel": list(shape.kernel_shape),
         "shape": list(shape.input_shape),
         "stride": list(shape.node.attrs["stride"]),
+        "pool": None if shape.pool is None else list(shape.pool.attrs["size"]),
         "groups": list(shape.groups),
         "densities": densities,
-        "sparse_s": sparse,
-        "dense_s": dense,
+        "layer_s": [alone_s[density] for density in densities],
+        "call_s": calls,
+        "dense_call_s": dense,
         "fastest_dense": fastest,
         "break_even": {
             "ours": against_ours,
-            "fastest": against_ours if fastest == "ours" else crossing(densities, sparse, dense[fastest]),
+            "fastest": against_ours if fastest == "ours" else crossing(densities, calls, dense[fastest]),
         },
     }

@@ -223,7 +223,8 @@ def break_even(facts: Facts) -> str:
 
 
 def _shape_name(found: Facts) -> str:
-    return f"{shape_text(found['kernel'])}, {shape_text(found['shape'][:2])}"
+    pooled = ", pooled" if found["pool"] else ""
+    return f"{shape_text(found['kernel'])}, {shape_text(found['shape'][:2])}{pooled}"
 
 
 def layer_table(facts: Facts) -> str:
@@ -257,9 +258,9 @@ def break_even_table(facts: Facts) -> str:
         (
             (_shape_name(found),) * 2,
             (shape_text(found["groups"]), prod(found["groups"])),
-            *(seconds(time) for time in found["sparse_s"][:-1]),
-            seconds(found["dense_s"]["ours"]),
-            seconds(found["dense_s"][found["fastest_dense"]]),
+            *(seconds(time) for time in found["layer_s"]),
+            seconds(found["dense_call_s"]["ours"]),
+            seconds(found["dense_call_s"][found["fastest_dense"]]),
             (found["fastest_dense"],) * 2,
             *((density_text(found["break_even"][key]), found["break_even"][key]) for key in ("ours", "fastest")),
             (", ".join(found["layers"]),) * 2,
@@ -267,8 +268,12 @@ def break_even_table(facts: Facts) -> str:
         for found in facts["break_even"]
     ]
     measured = [f"at {density:g}" for density in facts["break_even"][0]["densities"][:-1]]
-    ends = ("dense by ours", "fastest dense", "by", "against ours", "against fastest", "layers")
-    text = "Times of a batch by density, and the density under which sparse is faster; groups share a pattern."
+    ends = ("dense", "a dense call", "fastest dense call", "by", "against ours", "against fastest", "layers")
+    text = (
+        "The layer's own time for a batch by density, and the density under which sparse is faster. Calls include the "
+        "copies in and out, which a layer inside a net does not need: so are other engines compared. Groups share a "
+        "pattern."
+    )
     return card(
         "Break-even in numbers", text, table(("layer shape", "groups", *measured, *ends), rows, why=True), wide=True
     )

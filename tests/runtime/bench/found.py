@@ -104,8 +104,10 @@ def facts(**more):
                 "stride": [1, 1],
                 "groups": [8, 8],
                 "densities": [0.5, 1.0],
-                "sparse_s": [1e-4, 2e-4],
-                "dense_s": {"ours": 2e-4, "torch": 1.5e-4},
+                "pool": None,
+                "layer_s": [0.5e-4, 1.5e-4],
+                "call_s": [1e-4, 2e-4],
+                "dense_call_s": {"ours": 2e-4, "torch": 1.5e-4},
                 "fastest_dense": "torch",
                 "break_even": {"ours": 1.0, "fastest": 0.75},
             }

@@ -146,7 +146,8 @@ def test_ctrl_c_keeps_what_was_measured(at, model, tmp_path, capsys, here, monke
 
     monkeypatch.setattr(Here, "ask", ask)
     page = tmp_path / "page.html"
-    facts = facts_of(capsys, model, *QUICK, "--threads", 1, "--html", page, status=130)
+    short = ("--time", 0.02, "--warmup", 1e-9)  # one call of warm-up; the second one counts
+    facts = facts_of(capsys, model, *short, "--threads", 1, "--html", page, status=130)
     assert facts["interrupted"]
     assert facts["runs"][0]["count"] > 0
     assert facts["layers"] == []
@@ -230,6 +231,8 @@ def test_layer_shapes_are_timed_warm(model, capsys, here):
     facts = facts_of(capsys, model, *QUICK, "--engine", "ours", "--threads", 1)
     assert facts["break_even"]
     shape = here.asked[here.asked.index(("ours", "profile")) + 1 :]
-    loads, times = ([what for _, what in shape].count(kind) for kind in ("load", "time"))
+    loads, times, profiles = ([what for _, what in shape].count(kind) for kind in ("load", "time", "profile"))
     assert loads == len(break_even.DENSITIES) + 1
     assert times == loads * (2 + 2 * break_even.ROUNDS)  # each time that counts comes after one that does not
+    assert profiles == loads * break_even.ROUNDS
+    assert all(len(facts["break_even"][0][key]) == loads for key in ("densities", "layer_s", "call_s"))

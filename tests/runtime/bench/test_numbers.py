@@ -18,6 +18,7 @@ from runtime.bench import break_even, layers, machine, ping, pinning, roof, scal
 from runtime.bench.timing import Summary
 from runtime.kernels.vector import COMPILED
 from runtime.model import Model
+from runtime.spec import to_layers
 
 
 @pytest.mark.parametrize("serial", [0.0, 0.1, 0.5, 1.0])
@@ -56,13 +57,38 @@ def test_break_even_lies_between_the_densities_measured(sparse, dense, expected)
     assert break_even.crossing([0.1, 0.2, 0.5], sparse, dense) == pytest.approx(expected)
 
 
+def test_pooling_goes_with_the_layer_that_does_it():
+    spec = modelfile.validate(vgg16(0.2, (8, 8), width=0.125))
+    shapes = {layer: shape for shape in break_even.layer_shapes(spec) for layer in shape.layers}
+    pooled = [to_layers(spec)[i].nodes for i in range(len(to_layers(spec))) if to_layers(spec)[i].pool != (1, 1)]
+    assert len(pooled) == 5
+    for names in pooled:
+        alone = to_layers(shapes[names[0]].spec(0.2))
+        assert [(layer.op, layer.pool) for layer in alone] == [("conv2d", (2, 2))]
+    assert all(shape.pool is None for name, shape in shapes.items() if name not in {names[0] for names in pooled})
+
+
+def test_times_become_break_even_densities():
+    (shape, *_) = break_even.layer_shapes(modelfile.validate(vgg16(0.2, (8, 8), width=0.125)))
+    densities = (*break_even.DENSITIES, 1.0)
+    alone = {density: density for density in densities}
+    calls = {("ours", density): density + 1.0 for density in densities} | {("torch", 1.0): 1.4}
+    found = break_even._facts(shape, calls, alone)
+    assert found["fastest_dense"] == "torch"
+    assert found["break_even"] == {"ours": 1.0, "fastest": pytest.approx(0.4)}
+    slow = break_even._facts(shape, calls, {**alone, 1.0: 0.25})  # a layer of its own that is fast dense
+    assert slow["break_even"] == {"ours": pytest.approx(0.25), "fastest": pytest.approx(0.4)}
+    alone_here = break_even._facts(shape, {key: s for key, s in calls.items() if key[0] == "ours"}, alone)
+    assert alone_here["break_even"] == {"ours": 1.0, "fastest": 1.0}
+
+
 def test_layer_shapes_are_the_different_convolutions():
     found = break_even.layer_shapes(modelfile.validate(vgg16(0.2, (8, 8), width=0.125)))
     assert found[0].kernel_shape == (3, 3, 3, 8)
     assert found[0].groups == break_even.GROUPS  # no mask: as `prune` would make one
     assert all(shape.groups[0] % 8 == 0 for shape in found[1:])
     assert sum(len(shape.layers) for shape in found) == 13
-    keys = [(shape.kernel_shape, shape.input_shape, shape.groups) for shape in found]
+    keys = [(shape.kernel_shape, shape.input_shape, shape.groups, shape.pool is None) for shape in found]
     assert len(set(keys)) == len(keys)
 
 
@@ -72,7 +98,8 @@ def test_a_layer_alone_has_the_density_asked_for(density):
     spec = shape.spec(density)
     kernel = spec.nodes[0].tensors["kernel"]
     assert getattr(kernel, "density", 1.0) == pytest.approx(density, abs=0.02)
-    assert Model(spec).run(np.ones((1, *shape.input_shape), np.float32)).shape[1:3] == shape.input_shape[:2]
+    y = Model(spec).run(np.ones((1, *shape.input_shape), np.float32))
+    assert y.shape == (1, 16, 16, shape.kernel_shape[3])  # the first layer with a mask pools
 
 
 def test_a_layer_is_held_against_what_limits_it():
