@@ -181,15 +181,6 @@ def to_layer(node: Node, shape: Shape, out: Shape, others: list[Shape]) -> Layer
             return Layer(node.op, *ends)  # softmax, flatten; validation let no other name pass
 
 
-def _readers(layers: list[Layer], outputs: tuple[str, ...]) -> dict[str, int]:
-    count = dict.fromkeys(outputs, 2)  # an output must stay visible: never fused away
-    for layer in layers:
-        for name in (layer.x, layer.other):
-            if name is not None:
-                count[name] = count.get(name, 0) + 1
-    return count
-
-
 def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
     reads = first.op == "flatten" and second.op == "conv2d" and second.x == first.output
     if reads and second.window.size == (1, 1) and second.kernel is not None:
@@ -253,22 +244,37 @@ def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...],
     """Fold activations, residual sums, flattening and, if `pooled`, pooling into their neighbours, as long as no value
     that others read is lost.
     """
-    changed = True
-    while changed:
-        changed = False
-        readers = _readers(layers, outputs)
-        position = {layer.output: i for i, layer in enumerate(layers)}
-        for i, first in enumerate(layers):
-            if readers.get(first.output) != 1:
-                continue
-            j = next(j for j, layer in enumerate(layers) if first.output in (layer.x, layer.other))
-            made_before = {n for n, at in position.items() if at < i} | set(inputs)
-            merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before, pooled)
-            if merged is not None:
-                layers = [*layers[:i], merged, *layers[i + 1 : j], *layers[j + 1 :]]
-                changed = True
-                break
+    while (fewer := _fuse_once(layers, inputs, outputs, pooled)) is not None:
+        layers = fewer
     return layers
+
+
+def _fuse_once(
+    layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], pooled: bool
+) -> list[Layer] | None:
+    """The layers with the first two that can be folded as one; None where there are none. O(layers)."""
+    made_at = dict.fromkeys(inputs, -1) | {layer.output: i for i, layer in enumerate(layers)}
+    read_at = _read_at(layers)
+    for i, first in enumerate(layers):
+        readers = read_at.get(first.output, [])
+        if len(readers) != 1 or first.output in outputs:
+            continue
+        (j,) = readers
+        made_before = {name for name in (layers[j].x, layers[j].other) if name is not None and made_at[name] < i}
+        merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before, pooled)
+        if merged is not None:
+            return [*layers[:i], merged, *layers[i + 1 : j], *layers[j + 1 :]]
+    return None
+
+
+def _read_at(layers: list[Layer]) -> dict[str, list[int]]:
+    """The layers that read each value, by their places; one that reads it twice, twice."""
+    found: dict[str, list[int]] = {}
+    for i, layer in enumerate(layers):
+        for name in (layer.x, layer.other):
+            if name is not None:
+                found.setdefault(name, []).append(i)
+    return found
 
 
 def as_long_rows(layer: Layer, longest: int = 256) -> Layer:

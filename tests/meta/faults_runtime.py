@@ -26,11 +26,11 @@ RUNTIME = (
     ),
     Mutant(
         "runtime-fuses-away-what-others-read", "runtime/spec.py",
-        "readers.get(first.output) != 1", "readers.get(first.output) == 0", SPEC,
+        "len(readers) != 1", "len(readers) == 0", SPEC,
     ),
     Mutant(
         "runtime-fuses-away-outputs", "runtime/spec.py",
-        "dict.fromkeys(outputs, 2)", "dict[str, int]()", SPEC,
+        "or first.output in outputs", "", SPEC,
     ),
     Mutant(
         "runtime-sums-with-what-comes-later", "runtime/spec.py",
