@@ -7,8 +7,10 @@ import numpy as np
 from lhc_ref.modelfile import LhcError
 from runtime import topology
 from runtime.kernels.machine import LANES
+from runtime.kernels.tiles import Tile
 from runtime.layout import Layout, round_up
 from runtime.spec import Layer
+from runtime.windows import column_runs, row_taps, valid_taps
 
 
 class PlanError(LhcError):
@@ -27,8 +29,7 @@ class Packed:
     starts : i32[parts * tiles, taps + 1], where the rows of each tile and tap begin, one part of the input channels
         after the other
     row_taps : i32[rows, 2], for each row of the convolution the taps inside the image: (ky_low, ky_high)
-    runs : i32[runs, 2 + 2*pool_w], stretches of output columns that see the same taps: (ox, count), and (kx_low,
-        kx_high) for each column of the pooling's window; one where there is no pooling
+    runs : i32[runs, 3 + 4*pool_w], as `column_runs` gives them
     parts : how many parts the input channels are cut into
     """
 
@@ -53,35 +54,6 @@ class Packed:
         )
 
 
-def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
-    """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one
-    axis.
-    """
-    first = np.arange(outputs) * stride - pad
-    high = np.clip(-((first - size) // dilation), 0, taps)
-    low = np.minimum(high, np.clip(-(first // dilation), 0, taps))
-    return np.stack([low, high], 1).astype(np.int32)
-
-
-def row_taps(layer: Layer) -> np.ndarray:
-    """i32[rows, 2]: for each row of the convolution the taps inside the image."""
-    window = layer.window
-    return valid_taps(
-        layer.conv_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
-    )
-
-
-def column_runs(layer: Layer) -> np.ndarray:
-    """i32[runs, 2 + 2*pool_w]: stretches of output columns that see the same taps."""
-    window = layer.window
-    taps = valid_taps(
-        layer.conv_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
-    ).reshape(layer.out_shape[1], -1)
-    begins = np.flatnonzero(np.r_[True, np.any(taps[1:] != taps[:-1], axis=1)])
-    counts = np.diff(np.r_[begins, len(taps)])
-    return np.column_stack([begins, counts, taps[begins]]).astype(np.int32)
-
-
 def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
     """i64[kh, kw, c_in]: how far each (tap, channel) lies from the window's first pixel, channel 0."""
     h, w, c = layer.shape
@@ -93,8 +65,8 @@ def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
     return ky + kx + (ci // block) * h * w * pixel + (ci % block) * layout.lanes
 
 
-def pack(layer: Layer, layout: Layout, tile_channels: int, part_channels: int | None = None) -> Packed:
-    """Rows and weights of a convolution for tiles of `tile_channels` output channels. O(weights).
+def pack(layer: Layer, layout: Layout, tile: Tile, tile_channels: int, part_channels: int | None = None) -> Packed:
+    """Rows and weights of a convolution for register tiles that hold `tile_channels` output channels. O(weights).
 
     With `part_channels`, the rows of that many input channels come together: all tiles of the first part, then of the
     next.
@@ -124,10 +96,10 @@ def pack(layer: Layer, layout: Layout, tile_channels: int, part_channels: int | 
         _as_i32(offsets[rows]),
         _as_i32(starts),
         row_taps(layer),
-        column_runs(layer),
+        column_runs(layer, tile),
         parts,
     )
-    prove(packed, layer, layout, tile_channels)
+    prove(packed, layer, layout, tile, tile_channels)
     return packed
 
 
@@ -138,11 +110,11 @@ def _bias(layer: Layer, size: int) -> np.ndarray:
     return bias
 
 
-def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
+def pack_depthwise(layer: Layer, layout: Layout, tile: Tile) -> Packed:
     """Rows and weights of a depthwise convolution with channels in the lanes: every tap is a row. O(weights)."""
     kernel = topology.full_kernel(layer)
     taps, c = kernel.shape[0] * kernel.shape[1], kernel.shape[3]
-    step = vectors * LANES
+    step = tile.outputs * LANES
     tiles = -(-c // step)
     diagonal = np.zeros((taps, tiles * step), np.float32)
     diagonal[:, :c] = kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]
@@ -150,9 +122,14 @@ def pack_depthwise(layer: Layer, layout: Layout, vectors: int) -> Packed:
     starts = np.arange(tiles)[:, None] * taps + np.arange(taps + 1)
     weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
     packed = Packed(
-        weights, _bias(layer, tiles * step), _as_i32(offsets), _as_i32(starts), row_taps(layer), column_runs(layer)
+        weights,
+        _bias(layer, tiles * step),
+        _as_i32(offsets),
+        _as_i32(starts),
+        row_taps(layer),
+        column_runs(layer, tile),
     )
-    prove(packed, layer, layout, step, depthwise=True)
+    prove(packed, layer, layout, tile, step, depthwise=True)
     return packed
 
 
@@ -180,7 +157,9 @@ def _extremes(layer: Layer, axis: int, size: int) -> tuple[np.ndarray, np.ndarra
     return low, high
 
 
-def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int, depthwise: bool = False) -> None:
+def prove(
+    packed: Packed, layer: Layer, layout: Layout, tile: Tile, tile_channels: int, depthwise: bool = False
+) -> None:
     """Raise PlanError unless every read and write of the kernels, at every output position, stays in its buffer.
 
     For each tap the extreme output positions that execute it are known, so the check is exact and costs O(rows). The
@@ -192,7 +171,7 @@ def prove(packed: Packed, layer: Layer, layout: Layout, tile_channels: int, dept
     joined = ordered and np.array_equal(first[1:, 0], first[:-1, -1]) and first[-1, -1] == len(packed.rows)
     if not joined or len(packed.weights) != len(packed.rows) * tile_channels:
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
-    if packed.runs.shape != column_runs(layer).shape or np.any(packed.runs != column_runs(layer)):
+    if not np.array_equal(packed.runs, column_runs(layer, tile)):
         raise PlanError(f"plan of {layer.name}: expected runs over {layer.out_shape[1]} columns, got others.")
     if not np.array_equal(packed.row_taps, row_taps(layer)):
         raise PlanError(f"plan of {layer.name}: expected the taps of {layer.conv_shape[0]} rows, got others.")
@@ -217,6 +196,6 @@ def _reach(layer: Layer, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """i64[taps], i64[taps]: offsets of the first and last window position at which each tap is executed."""
     (h, w, c), columns = layer.shape, layer.window.size[1]
     tap, pixel = np.arange(layer.window.size[0] * columns), layout.pixel(c)
-    rows, across = _extremes(layer, 0, h), _extremes(layer, 1, w)
-    low, high = ((rows[i][tap // columns] * w + across[i][tap % columns]) * pixel for i in (0, 1))
+    down, across = _extremes(layer, 0, h), _extremes(layer, 1, w)
+    low, high = ((down[i][tap // columns] * w + across[i][tap % columns]) * pixel for i in (0, 1))
     return low, high

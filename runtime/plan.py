@@ -134,11 +134,10 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step = builder.new_step(choice.entry, layer.shape, layer.out_shape)
     channels = tile_channels(choice.entry)
     depthwise = kernel == Kernel.DEPTHWISE
-    part = part_channels(layer, choice.entry.tile) if kernel == Kernel.CONV_SCATTERED and choice.entry.tile else None
-    assert choice.entry.tile is not None, "a convolution kernel has a tile"
-    packed = (
-        pack_depthwise(layer, layout, choice.entry.tile.outputs) if depthwise else pack(layer, layout, channels, part)
-    )
+    tile = choice.entry.tile
+    assert tile is not None, "a convolution kernel has a tile"
+    part = part_channels(layer, tile) if kernel == Kernel.CONV_SCATTERED else None
+    packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels, part)
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:
         step["residual_at"] = builder.offsets[layer.other]
@@ -147,7 +146,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["stride_y"], step["stride_x"] = window.stride
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
-    wide, tile = layout.lanes > LANES, choice.entry.tile
+    wide = layout.lanes > LANES
     step["pool_h"], step["pool_w"] = layer.pool
     step["x_column"] = window.stride[1] * step["x_pixel"]
     step["x_stride"] = LANES if wide else layer.pool[1] * step["x_column"]

@@ -11,13 +11,13 @@ from runtime.kernels.step import Kernel
 from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
-from runtime.pack import column_runs, row_taps
 from runtime.spec import FUNCTIONS, Layer
+from runtime.windows import RUN_HEAD, RUN_SIGHT, column_runs, column_taps, row_taps, seen
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
 VISIT_SHARE = 0.6  # of that overhead, for one more visit of a pixel tile to an output channel
 NEAR_BYTES = 256 * 1024  # of activations that a scattered tile walks over again and again; measured on 1 MB of L2
-CACHED_BYTES = 12 * 2**20  # activations of one image group beyond this are taken to come from memory,
+CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are taken to come from memory,
 MEMORY_BYTES_PER_CYCLE = (
     2.0  # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
 )
@@ -65,46 +65,47 @@ class Choice:
         return self.chosen.cycles
 
 
-@dataclass(frozen=True, eq=False)
-class Geometry:
-    """How often each rectangle of taps is executed: output rows by their taps, and column runs."""
-
-    row_taps: np.ndarray  # i32[kinds, 2]
-    row_counts: np.ndarray  # how many rows of the convolution see them
-    runs: np.ndarray  # as in Packed
-
-    @classmethod
-    def of(cls, layer: Layer) -> "Geometry":
-        """Geometry of a convolution layer. O(output rows + columns)."""
-        kinds, counts = np.unique(row_taps(layer), axis=0, return_counts=True)
-        return cls(kinds, counts, column_runs(layer))
-
-    def sum(self, per_tap: np.ndarray, pixel_cost: list[float]) -> float:
-        """Sum over rows and runs of (taps in reach, weighted by per_tap[kh, kw]) times the run's pixel cost, for each
-        column of a pooling's window.
-        """
-        total = 0.0
-        for (y0, y1), count in zip(self.row_taps, self.row_counts, strict=True):
-            for run, cost in zip(self.runs, pixel_cost, strict=True):
-                for x0, x1 in run[2:].reshape(-1, 2):
-                    total += int(count) * float(per_tap[y0:y1, x0:x1].sum()) * cost
-        return total
-
-    def pixels(self) -> list[float]:
-        """Pixels of each run."""
-        return [float(run[1]) for run in self.runs]
-
-    @property
-    def pool_columns(self) -> int:
-        """Columns of a pooling's window, or 1."""
-        return (self.runs.shape[1] - 2) // 2
-
-
 def executed_macs(layer: Layer) -> int:
     """Multiply-adds of one image with existing weights only and without taps in the padding."""
-    per_tap = topology.of_layer(layer).kept.sum((2, 3))
-    geometry = Geometry.of(layer)
-    return round(geometry.sum(per_tap, geometry.pixels()))
+    return int((topology.of_layer(layer).kept.sum((2, 3)) * _positions(layer)).sum())
+
+
+def _positions(layer: Layer) -> np.ndarray:
+    """i64[kh, kw]: how many positions of the window see each tap."""
+    rows, columns = (seen(taps, size) for taps, size in zip(_taps(layer), layer.window.size, strict=True))
+    return rows[:, None] * columns
+
+
+def _taps(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
+    return row_taps(layer), column_taps(layer)
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """How register tiles of one kind walk over a layer's pixels, for one output tile.
+
+    tap_cycles : f64[kh, kw], cycles of one row of each tap over all pixels
+    calls : register tiles
+    columns : of the widest tile
+    """
+
+    tap_cycles: np.ndarray
+    calls: int
+    columns: int
+
+    @classmethod
+    def of(cls, layer: Layer, tile: Tile) -> "Walk":
+        """The walk over a convolution. O(output rows + columns)."""
+        runs = column_runs(layer, tile)
+        tiles = runs[:, 1] // runs[:, 2]
+        cost = dict(zip(tile.pixels, tile.cycles, strict=True))
+        cycles = np.array([count * cost[size] for count, size in zip(tiles, runs[:, 2], strict=True)])
+        low, high = (runs[:, RUN_HEAD + bound :: RUN_SIGHT, None] for bound in (0, 1))
+        each = np.arange(layer.window.size[1])
+        across = (((low <= each) & (each < high)).sum(1) * cycles[:, None]).sum(0)
+        rows = row_taps(layer)
+        calls = len(rows) * int(tiles.sum()) * layer.pool[1]
+        return cls(seen(rows, layer.window.size[0])[:, None] * across, calls, int(runs[:, 2].max()))
 
 
 def memory_cycles(layer: Layer, layout: Layout) -> float:
@@ -113,23 +114,17 @@ def memory_cycles(layer: Layer, layout: Layout) -> float:
     return moved / MEMORY_BYTES_PER_CYCLE if moved > CACHED_BYTES else 0.0
 
 
-def _tile_cost(geometry: Geometry, tiles: int, tile: Tile) -> float:
-    calls = sum(sum(tile.split(int(run[1]))) for run in geometry.runs) * geometry.pool_columns
-    return float(geometry.row_counts.sum()) * calls * tiles * TILE_OVERHEAD_CYCLES
-
-
 def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -> Candidate:
     assert entry.tile is not None, "a convolution kernel has a tile"
     rows = topology.of_layer(layer).rows(tile_channels)
-    geometry, tiles = Geometry.of(layer), rows.shape[0]
-    costs = [entry.tile.cycles_for(int(count)) for count in geometry.runs[:, 1]]
-    per_tap, full = rows.sum((0, 3)), np.full(rows.shape[1:3], tiles * rows.shape[3])
-    overhead = _tile_cost(geometry, tiles, entry.tile) + traffic
+    tiles, _, _, c_in = rows.shape
+    walk = Walk.of(layer, entry.tile)
+    overhead = walk.calls * tiles * TILE_OVERHEAD_CYCLES + traffic
     return Candidate(
         entry,
-        geometry.sum(per_tap, costs) + overhead,
-        geometry.sum(full, costs) + overhead,
-        round(geometry.sum(per_tap, geometry.pixels())) * tile_channels,
+        float((rows.sum((0, 3)) * walk.tap_cycles).sum()) + overhead,
+        float(tiles * c_in * walk.tap_cycles.sum()) + overhead,
+        int((rows.sum((0, 3)) * _positions(layer)).sum()) * tile_channels,
     )
 
 
@@ -137,9 +132,7 @@ def part_channels(layer: Layer, tile: Tile) -> int:
     """Input channels whose pixels, for one tile, stay near the core."""
     h, w, c = layer.shape
     reach = [(size - 1) * d + 1 for size, d in zip(layer.window.size, layer.window.dilation, strict=True)]
-    longest = int(column_runs(layer)[:, 1].max())
-    pixels = next(size for size in tile.pixels if size <= longest)
-    lines = min(layer.window.size[0], h) * min(w, pixels - 1 + reach[1])
+    lines = min(layer.window.size[0], h) * min(w, Walk.of(layer, tile).columns - 1 + reach[1])
     return min(c, max(8, NEAR_BYTES // (4 * LANES * lines) // 8 * 8))
 
 
@@ -154,7 +147,8 @@ def _scattered(layer: Layer, layout: Layout, traffic: float) -> tuple[Candidate,
     assert tile is not None, "a convolution kernel has a tile"
     parts = -(-layer.shape[2] // part_channels(layer, tile))
     base = _candidate(layer, entries[0], 1, traffic)
-    visits = _tile_cost(Geometry.of(layer), layer.out_shape[2], tile) * (parts * VISIT_SHARE - 1.0)
+    calls = Walk.of(layer, tile).calls * layer.out_shape[2]
+    visits = calls * TILE_OVERHEAD_CYCLES * (parts * VISIT_SHARE - 1.0)
     return (Candidate(base.entry, base.cycles + visits, base.dense_cycles + visits, base.computed_macs),)
 
 

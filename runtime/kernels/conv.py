@@ -2,12 +2,13 @@
 
 A *row* is one kept (tap, input channel) of a tile of output channels. The rows of an output tile lie in the order
 (ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that
-fall in the padding are not executed. `starts` holds, for each output tile and tap, where its rows begin.
+fall in the padding are not executed. A tile at the left or right edge leaves a pixel out of the taps that this pixel
+does not see. `starts` holds, for each output tile and tap, where its rows begin.
 """
 
 from numba import literal_unroll
 
-from runtime.kernels.options import kernel
+from runtime.kernels.options import inlined_kernel, kernel
 from runtime.kernels.vector import (
     IMAGES_NEAR,
     LANES,
@@ -22,55 +23,96 @@ from runtime.kernels.vector import (
     store_tile,
 )
 
-ONE = marker(1)
+NONE, ONE = marker(0), marker(1)
 
 
-@kernel
-def tap_segments(step, index, row, columns_at):
-    """The taps that an output pixel sees, as a few contiguous segments of the rows: (segments, first tap of the first,
-    one past its last). `row` is the pixel's own; `columns_at`, where its (kx_low, kx_high) stands.
+@inlined_kernel
+def add_taps(kind, acc, pixels, outputs, lead, tail, step, arena, weights, index, x_at, starts, first_tap, last_tap):
+    """Add the rows of taps that lie side by side to a tile, but for its first `lead` and last `tail` pixels."""
+    first, last = index[starts + first_tap], index[starts + last_tap]
+    rows_at, weights_at = step["rows_at"], step["weights_at"] + first * step["row_size"]
+    x_stride = step["x_stride"]
+    return fma_rows(
+        kind,
+        acc,
+        arena,
+        x_at,
+        x_stride,
+        index,
+        rows_at + first,
+        rows_at + last,
+        weights,
+        weights_at,
+        pixels,
+        outputs,
+        lead,
+        tail,
+    )
+
+
+@inlined_kernel
+def add_window(kind, acc, pixels, columns, outputs, step, arena, weights, index, x_at, starts, row, sight, first, last):
+    """Add the rows of every tap in sight of a tile's pixels, which lie in one row of the output.
+
+    `sight` is where (kx_low, kx_high, lead, tail) of the run of columns stands; first, last: whether the tile is at the
+    run's begin and end. The taps of one row of the window lie side by side, and so do those of all rows where the
+    window's whole width is in sight.
     """
     kw = step["kw"]
     ky_low, ky_high = index[step["row_taps_at"] + 2 * row], index[step["row_taps_at"] + 2 * row + 1]
-    kx_low, kx_high = index[columns_at], index[columns_at + 1]
-    if kx_low == 0 and kx_high == kw:
-        return 1, ky_low * kw, ky_high * kw
-    return ky_high - ky_low, ky_low * kw + kx_low, ky_low * kw + kx_high
+    kx_low, kx_high = index[sight], index[sight + 1]
+    lead, tail = first and index[sight + 2] != 0, last and index[sight + 3] != 0
+    segments, taps = ky_high - ky_low, kx_high - kx_low - lead - tail
+    if taps == kw:
+        segments, taps = 1, segments * kw
+    for s in range(segments):
+        tap = (ky_low + s) * kw + kx_low
+        if lead:
+            acc = add_taps(
+                kind, acc, pixels, outputs, columns, NONE, step, arena, weights, index, x_at, starts, tap, tap + 1
+            )
+            tap += 1
+        end = tap + taps
+        acc = add_taps(kind, acc, pixels, outputs, NONE, NONE, step, arena, weights, index, x_at, starts, tap, end)
+        if tail:
+            acc = add_taps(
+                kind, acc, pixels, outputs, NONE, columns, step, arena, weights, index, x_at, starts, end, end + 1
+            )
+    return acc
 
 
 @kernel
-def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, tile, oy, columns_at):
+def conv_tile(kind, pixels, columns, outputs, step, arena, weights, index, x_at, out_at, tile, oy, sights, first, last):
     """One register tile: bias, the rows of the taps in sight, residual, activation, store.
 
     Where pooling follows, the same for every pixel of the pooling's windows, of which the largest are kept; they wait
     in the output.
     """
-    pool_h, pool_w, row_size = step["pool_h"], step["pool_w"], step["row_size"]
+    pool_h, pool_w = step["pool_h"], step["pool_w"]
     starts = step["starts_at"] + tile * (step["taps"] + 1)
-    rows_at, weights_at = step["rows_at"], step["weights_at"]
     expect_tile(arena, out_at, step["out_stride"], step["apart"], pixels, outputs)
     for wy in range(pool_h):
         row = oy * pool_h + wy
         x_row = x_at + (row * step["stride_y"] - step["pad_top"]) * step["x_row"]
         for wx in range(pool_w):
-            segments, first_tap, last_tap = tap_segments(step, index, row, columns_at + 2 * wx)
             acc = bias_tile(kind, weights, step["bias_at"] + tile * step["tile_channels"], pixels, outputs)
-            for s in range(segments):
-                first, last = index[starts + first_tap + s * step["kw"]], index[starts + last_tap + s * step["kw"]]
-                acc = fma_rows(
-                    kind,
-                    acc,
-                    arena,
-                    x_row + wx * step["x_column"],
-                    step["x_stride"],
-                    index,
-                    rows_at + first,
-                    rows_at + last,
-                    weights,
-                    weights_at + first * row_size,
-                    pixels,
-                    outputs,
-                )
+            acc = add_window(
+                kind,
+                acc,
+                pixels,
+                columns,
+                outputs,
+                step,
+                arena,
+                weights,
+                index,
+                x_row + wx * step["x_column"],
+                starts,
+                row,
+                sights + 4 * wx,
+                first,
+                last,
+            )
             if step["residual_at"] >= 0:
                 residual_at = out_at + step["residual_at"] - step["out_at"]
                 acc = add_tile(acc, load_tile(arena, residual_at, step["out_stride"], step["apart"], pixels, outputs))
@@ -84,10 +126,9 @@ def conv_tile(kind, pixels, outputs, step, arena, weights, index, x_at, out_at, 
 def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index):
     """The part of one layer and image group that belongs to a task: some output rows of some output tiles.
 
-    Each run of output columns that see the same taps is covered by register tiles: `sizes` are the numbers of vectors
-    along the columns, largest first, and `columns` how many columns each of them stands for. Output tiles whose rows
-    are the same walk over the pixels together (`tiles_near` of them), so that activations are read from the nearest
-    cache.
+    Each run of output columns is covered by register tiles of one size: `sizes` are the numbers of vectors along the
+    columns, and `columns` how many vectors stand for a column. Output tiles whose rows are the same walk over the
+    pixels together (`tiles_near` of them), so that activations are read from the nearest cache.
     """
     oh, ow = step["oh"], step["ow"]
     tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
@@ -96,7 +137,7 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
     first_oy = row_chunk * step["rows_per_task"]
     tiles_near, tile_size = step["tiles_near"], step["tile_channels"] * step["lanes"]
     x_step, out_pixel = step["pool_w"] * step["x_column"], step["out_pixel"]
-    run_size = 2 + 2 * step["pool_w"]
+    run_size = 3 + 4 * step["pool_w"]
     x_row = base + step["x_at"] - step["pad_left"] * step["x_pixel"]
     for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
         for near in range(first_tile, last_tile, tiles_near):
@@ -105,37 +146,38 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
             block, inside = channel // step["out_block"], channel % step["out_block"]
             out_row = base + step["out_at"] + (block * oh + oy) * ow * out_pixel + inside * step["lanes"]
             for run in range(step["runs_at"], step["runs_at"] + run_size * step["runs"], run_size):
-                ox = index[run]
-                end = ox + index[run + 1]
+                begin, wide = index[run], index[run + 2]
+                end = begin + index[run + 1]
                 for size in literal_unroll(sizes):
-                    wide = len(size) // len(columns)
-                    while end - ox >= wide:
-                        x_at, out_at = x_row + ox * x_step, out_row + ox * out_pixel
-                        for tile in range(near, far):
-                            conv_tile(
-                                kind,
-                                size,
-                                outputs,
-                                step,
-                                arena,
-                                weights,
-                                index,
-                                x_at + tile * step["x_tile"],
-                                out_at + (tile - near) * tile_size,
-                                tile,
-                                oy,
-                                run + 2,
-                            )
-                        ox += wide
+                    if len(size) == wide * len(columns):
+                        for ox in range(begin, end, wide):
+                            x_at, out_at = x_row + ox * x_step, out_row + ox * out_pixel
+                            for tile in range(near, far):
+                                conv_tile(
+                                    kind,
+                                    size,
+                                    columns,
+                                    outputs,
+                                    step,
+                                    arena,
+                                    weights,
+                                    index,
+                                    x_at + tile * step["x_tile"],
+                                    out_at + (tile - near) * tile_size,
+                                    tile,
+                                    oy,
+                                    run + 3,
+                                    ox == begin,
+                                    ox + wide == end,
+                                )
 
 
 @kernel
-def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, first_tap, last_tap, segments):
+def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, row, sight, first, last):
     """Every output channel of a few pixels, over one part of the input channels; sums wait in the output between the
     parts.
     """
-    taps, channels, kw = step["taps"], step["tiles"], step["kw"]
-    rows_at, weights_at, bias_at, out_pixel = step["rows_at"], step["weights_at"], step["bias_at"], step["out_pixel"]
+    taps, channels, bias_at, out_pixel = step["taps"], step["tiles"], step["bias_at"], step["out_pixel"]
     lanes, block, plane = step["lanes"], step["out_block"], step["oh"] * step["ow"] * step["out_pixel"]
     last_part = part == step["parts"] - 1
     starts = step["starts_at"] + part * channels * (taps + 1)
@@ -145,22 +187,9 @@ def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_a
             acc = bias_tile(IMAGES_NEAR, weights, bias_at + channel, pixels, ONE)
         else:
             acc = load_tile(arena, here, out_pixel, LANES, pixels, ONE)
-        for s in range(segments):
-            first, last = index[starts + first_tap + s * kw], index[starts + last_tap + s * kw]
-            acc = fma_rows(
-                IMAGES_NEAR,
-                acc,
-                arena,
-                x_at,
-                0,
-                index,
-                rows_at + first,
-                rows_at + last,
-                weights,
-                weights_at + first,
-                pixels,
-                ONE,
-            )
+        acc = add_window(
+            IMAGES_NEAR, acc, pixels, ONE, ONE, step, arena, weights, index, x_at, starts, row, sight, first, last
+        )
         if last_part:
             if residual_at >= 0:
                 acc = add_tile(acc, load_tile(arena, residual_at + here - out_at, out_pixel, LANES, pixels, ONE))
@@ -179,28 +208,28 @@ def conv_scattered(sizes, step, task, base, arena, weights, index):
     first_oy = task * step["rows_per_task"]
     for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"])):
         x_row = base + step["x_at"] + (oy * step["stride_y"] - step["pad_top"]) * step["x_row"]
-        for run in range(step["runs_at"], step["runs_at"] + 4 * step["runs"], 4):
-            ox = index[run]
-            end = ox + index[run + 1]
-            segments, first_tap, last_tap = tap_segments(step, index, oy, run + 2)
+        for run in range(step["runs_at"], step["runs_at"] + 7 * step["runs"], 7):
+            begin, wide = index[run], index[run + 2]
+            end = begin + index[run + 1]
             for pixels in literal_unroll(sizes):
-                while end - ox >= len(pixels):
-                    x_at = x_row + (ox - step["pad_left"]) * step["x_pixel"]
-                    place = base + (oy * step["ow"] + ox) * step["out_pixel"]
-                    residual_at = place + step["residual_at"] if step["residual_at"] >= 0 else -1
-                    for part in range(step["parts"]):
-                        scattered_tile(
-                            pixels,
-                            step,
-                            arena,
-                            weights,
-                            index,
-                            x_at,
-                            place + step["out_at"],
-                            residual_at,
-                            part,
-                            first_tap,
-                            last_tap,
-                            segments,
-                        )
-                    ox += len(pixels)
+                if len(pixels) == wide:
+                    for ox in range(begin, end, wide):
+                        x_at = x_row + (ox - step["pad_left"]) * step["x_pixel"]
+                        place = base + (oy * step["ow"] + ox) * step["out_pixel"]
+                        residual_at = place + step["residual_at"] if step["residual_at"] >= 0 else -1
+                        for part in range(step["parts"]):
+                            scattered_tile(
+                                pixels,
+                                step,
+                                arena,
+                                weights,
+                                index,
+                                x_at,
+                                place + step["out_at"],
+                                residual_at,
+                                part,
+                                oy,
+                                run + 3,
+                                ox == begin,
+                                ox + wide == end,
+                            )

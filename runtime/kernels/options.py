@@ -14,6 +14,8 @@ from numba import njit
 OPTIONS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 
 kernel = njit(**OPTIONS)
+# For kernels that take and give a tile: between functions it would travel through memory.
+inlined_kernel = njit(forceinline=True, **OPTIONS)
 
 
 def source_stamp(folder: Path = Path(__file__).parent) -> str:

@@ -88,6 +88,23 @@ def step(b: Any, pointer: Any, stride: Any, times: int) -> Any:
     return b.gep(pointer, [b.mul(stride, ir.Constant(I64, times))]) if times else pointer
 
 
+def strided(b: Any, pointer: Any, stride: Any, count: int) -> list:
+    """Pointers 0, 1, ... `count`-1 strides ahead.
+
+    Where the stride is known only at run time, each third is computed anew, hidden from the optimizer: it would keep a
+    register for every multiple of the stride, and run out of them.
+    """
+    if isinstance(stride, ir.Constant):
+        return [step(b, pointer, stride, i) for i in range(count)]
+    hide = ir.InlineAsm(ir.FunctionType(pointer.type, [pointer.type]), "", "=r,0")
+    out = []
+    for i in range(count):
+        if i and i % 3 == 0:
+            pointer = b.call(hide, [step(b, pointer, stride, 3)])
+        out.append(step(b, pointer, stride, i % 3))
+    return out
+
+
 def ahead(b: Any, pointer: Any, elements: int) -> Any:
     """Pointer moved by a constant number of elements."""
     return b.gep(pointer, [ir.Constant(I64, elements)]) if elements else pointer
@@ -177,14 +194,14 @@ def _gather(array: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
     return array[offsets[:, None] + np.arange(count)]
 
 
-def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs):
+def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail):
     if first >= last:
         return tile
     stride = PIXEL if kind == IMAGES_NEAR else x_stride
     row_size = len(outputs) if kind_of_images(kind) else len(outputs) * LANES
     w_rows = _gather(w, w_at + row_size * np.arange(last - first), row_size)
-    out = []
-    for p in range(len(pixels)):
+    out = list(tile)
+    for p in range(len(lead), len(pixels) - len(tail)):
         x_at_rows = x_at + p * stride + rows[first:last].astype(np.int64)
         if kind_of_images(kind):
             sums = w_rows.T @ _gather(x, x_at_rows, LANES)
@@ -192,7 +209,8 @@ def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels,
             sums = _gather(x, x_at_rows, 1).T @ w_rows
         else:
             sums = (_gather(x, x_at_rows, row_size) * w_rows).sum(0)
-        out += [v + more for v, more in zip(tile[p * len(outputs) :], sums.reshape(-1, LANES), strict=False)]
+        for o, more in enumerate(sums.reshape(-1, LANES), start=p * len(outputs)):
+            out[o] = tile[o] + more
     return tuple(out)
 
 
@@ -283,7 +301,7 @@ def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: Any, output
 MIN_CHAINS = 8  # independent multiply-adds in flight: two a cycle, four cycles each
 
 
-def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
+def _rows_loop(body: Callable, weight_lanes: int, near: bool) -> Callable:
     """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in
     registers.
 
@@ -292,11 +310,18 @@ def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
     """
 
     def codegen(context, b, sig, args):
-        _, tile, x, x_at, x_stride, rows, first, last, w, w_at, _, _ = args
-        pixels, outputs = len(sig.args[10]), len(sig.args[11])
+        _, tile, x, x_at, x_stride, rows, first, last, w, w_at, *_ = args
+        whole, outputs, begin, tail = (len(size) for size in sig.args[10:])
+        vectors, end = unpack(b, tile, whole * outputs), whole - tail
+        if begin >= end:
+            return tile
+        pixels = end - begin
         count = pixels * outputs
         row_size = ir.Constant(I64, outputs * weight_lanes)
-        x_base, w_base = at(context, b, sig.args[2], x, x_at), at(context, b, sig.args[8], w, w_at)
+        if near:
+            x_stride = ir.Constant(I64, PIXEL)
+        x_base = step(b, at(context, b, sig.args[2], x, x_at), x_stride, begin)
+        w_base = at(context, b, sig.args[8], w, w_at)
         rows_base = at(context, b, sig.args[5], rows, ir.Constant(I64, 0))
 
         def one_row(r, acc):
@@ -306,7 +331,7 @@ def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
 
         chains = max(1, MIN_CHAINS // count)
         zero = ir.Constant(VEC, [0.0] * LANES)
-        sets = [unpack(b, tile, count)] + [[zero] * count for _ in range(chains - 1)]
+        sets = [vectors[begin * outputs : end * outputs]] + [[zero] * count for _ in range(chains - 1)]
         flat, r = [v for acc in sets for v in acc], first
         if chains > 1:
             r, flat = _counted_loop(
@@ -321,10 +346,10 @@ def _rows_loop(body: Callable, weight_lanes: int) -> Callable:
                     for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count : (c + 1) * count])
                 ],
             )
-        _, tail = _counted_loop(b, r, last, 1, flat[:count], one_row)
+        _, sums = _counted_loop(b, r, last, 1, flat[:count], one_row)
         for c in range(1, chains):
-            tail = [b.fadd(v, more) for v, more in zip(tail, flat[c * count : (c + 1) * count], strict=True)]
-        return cgutils.pack_array(b, tail, VEC)
+            sums = [b.fadd(v, more) for v, more in zip(sums, flat[c * count : (c + 1) * count], strict=True)]
+        return cgutils.pack_array(b, [*vectors[: begin * outputs], *sums, *vectors[end * outputs :]], VEC)
 
     return codegen
 
@@ -375,8 +400,8 @@ def _channels_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     fma = fma_function(b)
     ws = [load_vector(b, ahead(b, w_row, o * LANES)) for o in range(outputs)]
     out = list(acc)
-    for p in range(pixels):
-        x = splat(b, b.load(step(b, x_row, x_stride, p)))
+    for p, place in enumerate(strided(b, x_row, x_stride, pixels)):
+        x = splat(b, b.load(place))
         for o in range(outputs):
             out[p * outputs + o] = b.call(fma, [x, ws[o], acc[p * outputs + o]])
     return out
@@ -393,16 +418,12 @@ def _depthwise_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     return out
 
 
-def _near_images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
-    return _images_body(b, acc, x_row, ir.Constant(I64, PIXEL), w_row, pixels, outputs)
-
-
-BODIES = {1: _images_body, 2: _channels_body, 3: _depthwise_body, 4: _near_images_body}
+BODIES = {IMAGES: _images_body, CHANNELS: _channels_body, DEPTHWISE: _depthwise_body, IMAGES_NEAR: _images_body}
 
 
 @primitive(_fma_rows)
-def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs):
-    """Add the products of the kept rows first..last-1 to a tile.
+def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail):
+    """Add the products of the kept rows first..last-1 to a tile, but for its first `lead` and last `tail` pixels.
 
     IMAGES: tile[p, o] += x[x_at + rows[r] + p*x_stride : +LANES] * w[w_at + (r-first)*outputs + o]; lanes are images.
     CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are
@@ -411,8 +432,12 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
     """
     i64 = types.int64
     return (
-        tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs),
-        _rows_loop(BODIES[len(kind)], weight_lanes=1 if kind_of_images(kind) else LANES),
+        tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs, lead, tail),
+        _rows_loop(
+            BODIES[marker(len(kind))],
+            weight_lanes=1 if kind_of_images(kind) else LANES,
+            near=len(kind) == len(IMAGES_NEAR),
+        ),
     )
 
 

@@ -78,7 +78,7 @@ RUNTIME = (
         "layer.window.dilation[1]", "layer.window.dilation[0]", CONTRACT, within="row_offsets",
     ),
     Mutant(
-        "pack-last-tap-dropped-at-the-edge", "runtime/pack.py",
+        "windows-last-tap-dropped-at-the-edge", "runtime/windows.py",
         "np.clip(-((first - size) // dilation), 0, taps)",
         "np.clip(-((first - size + 1) // dilation), 0, taps)", PACK,
     ),
@@ -89,11 +89,11 @@ RUNTIME = (
     ),
     Mutant(
         "pack-ranges-unchecked", "runtime/pack.py",
-        "prove(packed, layer, layout, tile_channels)", "pass", SMALL,
+        "prove(packed, layer, layout, tile, tile_channels)", "pass", SMALL,
     ),
     Mutant(
         "pack-depthwise-ranges-unchecked", "runtime/pack.py",
-        "prove(packed, layer, layout, step, depthwise=True)", "pass", SMALL,
+        "prove(packed, layer, layout, tile, step, depthwise=True)", "pass", SMALL,
     ),
     Mutant(
         "pack-proof-of-one-end-alone", "runtime/pack.py",
@@ -154,7 +154,23 @@ RUNTIME = (
     ),
     Mutant(
         "kernel-first-row-of-taps-executed-in-the-padding", "runtime/kernels/conv.py",
-        'index[step["row_taps_at"] + 2 * row]', "0", KERNELS, within="tap_segments",
+        'index[step["row_taps_at"] + 2 * row]', "0", KERNELS, within="add_window",
+    ),
+    Mutant(
+        "kernel-first-column-of-every-tile-sees-the-padding", "runtime/kernels/conv.py",
+        "first and index[sight + 2] != 0", "0 != 0", KERNELS, within="add_window",
+    ),
+    Mutant(
+        "kernel-last-column-of-every-tile-sees-no-last-tap", "runtime/kernels/conv.py",
+        "last and index[sight + 3] != 0", "index[sight + 3] != 0", KERNELS, within="add_window",
+    ),
+    Mutant(
+        "windows-a-column-that-lacks-two-taps-is-merged", "runtime/windows.py",
+        "(more == less) | (more == less + 1)", "more >= less", PACK,
+    ),
+    Mutant(
+        "windows-one-tap-left-out-at-both-edges", "runtime/windows.py",
+        "np.all(high - low - lead >= missing)", "True", PACK,
     ),
     Mutant(
         "kernel-pooling-forgets-the-rows-before", "runtime/kernels/conv.py",

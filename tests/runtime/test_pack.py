@@ -1,7 +1,6 @@
 """What packing promises the kernels, and that `prove` refuses each way of breaking it."""
 
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -10,15 +9,19 @@ from hypothesis import strategies as st
 
 from runtime import pack as packing
 from runtime.kernels.machine import LANES
+from runtime.kernels.tiles import Tile
 from runtime.layout import CHANNELS, IMAGES, LAYOUTS
-from runtime.pack import PlanError, column_runs, pack, pack_depthwise, prove, row_offsets, valid_taps
+from runtime.pack import PlanError, pack, pack_depthwise, prove, row_offsets
 from runtime.spec import Layer, Window, to_layers
+from runtime.windows import RUN_HEAD, RUN_SIGHT, column_runs, valid_taps
 from tests import oracle, strategies
 from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
 
 layouts = st.sampled_from(LAYOUTS)
 parts = st.sampled_from([None, 1, 3, 8])
+TILE = Tile(1, (2, 1), (1.8, 1.0))
+tiles = st.sampled_from([TILE, Tile(1, (1,), (1.0,)), Tile(1, (7, 4, 1), (5.0, 3.0, 1.0))])
 
 
 def tile_for(data, layout, case):
@@ -49,7 +52,7 @@ def all_rows(packed, tile_channels):
 def test_every_kept_weight_is_in_one_row_and_no_other(case, density, layout, part, data):
     tile_channels = tile_for(data, layout, case)
     layer = conv_layer(case, density)
-    packed = pack(layer, layout, tile_channels, part)
+    packed = pack(layer, layout, TILE, tile_channels, part)
     place = {int(offset): np.unravel_index(n, row_offsets(layer, layout).shape)
              for n, offset in enumerate(row_offsets(layer, layout).reshape(-1))}  # fmt: skip
     kh, kw = layer.window.size
@@ -78,7 +81,7 @@ def test_every_kept_weight_is_in_one_row_and_no_other(case, density, layout, par
 def test_rows_come_in_order_and_only_where_a_weight_is_kept(case, layout, data):
     tile_channels = tile_for(data, layout, case)
     layer = conv_layer(case, 0.2)
-    packed = pack(layer, layout, tile_channels)
+    packed = pack(layer, layout, TILE, tile_channels)
     kernel = np.zeros((*layer.kernel.shape[:3], packed.tiles * tile_channels), bool)
     kernel[..., : layer.out_shape[2]] = layer.mask
     per_tap = np.diff(packed.starts, axis=1)
@@ -111,18 +114,54 @@ def test_valid_taps_are_those_that_meet_a_pixel(case):
     assert found == seen
 
 
-@given(strategies.conv_cases(max_channels=2))
-def test_column_runs_cover_every_column_once(case):
+@given(strategies.conv_cases(max_channels=2), tiles)
+def test_runs_cover_every_column_once_with_the_taps_that_it_sees(case, tile):
     layer = conv_layer(case)
-    runs = column_runs(layer)
-    assert_identical(np.concatenate([np.arange(ox, ox + n) for ox, n, _, _ in runs]), np.arange(layer.out_shape[1]))
-    assert all(tuple(a[2:]) != tuple(b[2:]) for a, b in pairwise(runs))
+    window, columns = layer.window, layer.out_shape[1]
+    found = []
+    for ox, count, size, low, high, lead, tail in column_runs(layer, tile).tolist():
+        assert size in tile.pixels
+        assert count % size == 0
+        assert ox == len(found)
+        for column in range(count):
+            begin, end = low + (lead and column == 0), high - (tail and column == count - 1)
+            found.append(set(range(begin, end)))
+    taps = range(window.size[1])
+    places = [[ox * window.stride[1] - window.pad_left + k * window.dilation[1] for k in taps] for ox in range(columns)]
+    assert found == [{k for k in taps if 0 <= row[k] < layer.shape[1]} for row in places]
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3, 4, 7, 16])
+def test_columns_at_both_edges_share_a_run_with_those_between(columns):
+    """Or in tests of many drawn cases none might be merged."""
+    layer = replace(DEEP, shape=(1, columns, LANES), out_shape=(1, columns, LANES))
+    one_size = Tile(1, (columns, 1) if columns > 1 else (1,), (1.0,) * min(columns, 2))
+    sights = [0, 3, 1, 1] if columns > 1 else [1, 2, 0, 0]
+    assert column_runs(layer, one_size).tolist() == [[0, columns, columns, *sights]]
+
+
+@given(st.integers(1, 9), st.integers(1, 4), st.data())
+def test_runs_of_pooled_columns_say_what_each_column_of_a_window_sees(windows, wide, data):
+    pad = data.draw(st.integers(0, 2))
+    columns = windows * wide
+    window = Window((3, 3), pad_top=1, pad_left=pad)
+    shape = (4, columns + 2 - 2 * pad, 1) if columns + 2 > 2 * pad else (4, 1, 1)
+    layer = Layer("conv2d", ("c",), "x", "y", shape, (2, windows, 1), window, kernel=np.ones((3, 3, 1, 1), np.float32),
+                  pool=(2, wide))  # fmt: skip
+    want = valid_taps(columns, shape[1], 1, 1, pad, 3).tolist()
+    found = []
+    for run in column_runs(layer, TILE).tolist():
+        for column in range(run[1]):
+            for at in range(RUN_HEAD, len(run), RUN_SIGHT):
+                low, high, lead, tail = run[at : at + RUN_SIGHT]
+                found.append([low + (lead and column == 0), high - (tail and column == run[1] - 1)])
+    assert [r if r[0] < r[1] else [] for r in found] == [r if r[0] < r[1] else [] for r in want]
 
 
 def test_a_depthwise_layer_has_every_tap_and_its_own_channel():
     c, kernel = LANES + 3, np.arange(9 * (LANES + 3), dtype=np.float32).reshape(3, 3, 1, -1)
     layer = replace(DEEP, kernel=kernel)
-    packed = pack_depthwise(layer, CHANNELS, 1)
+    packed = pack_depthwise(layer, CHANNELS, TILE)
     assert packed.tiles == 2
     weights = packed.weights.reshape(2, 9, LANES).transpose(1, 0, 2).reshape(9, -1)
     assert_identical(weights, np.pad(kernel.reshape(9, c), ((0, 0), (0, LANES - 3))))
@@ -158,9 +197,11 @@ BROKEN = {
     "runs that overlap": ("runs", bad("runs", lambda a: changed(a, (0, 1), 1))),
     "runs that end early": ("runs", bad("runs", lambda a: changed(a, (-1, 1), -1))),
     "runs that end late": ("runs", bad("runs", lambda a: changed(a, (-1, 1), 1))),
-    "taps before the window": ("runs", bad("runs", lambda a: changed(a, (0, 2), -1))),
-    "taps of the padding": ("runs", bad("runs", lambda a: changed(a, (0, 2), -int(a[0, 2])))),
-    "taps beyond the window": ("runs", bad("runs", lambda a: changed(a, (-1, 3), 3))),
+    "a tile wider than its run": ("runs", bad("runs", lambda a: changed(a, (-1, 2), 1))),
+    "taps before the window": ("runs", bad("runs", lambda a: changed(a, (0, 3), -1))),
+    "taps beyond the window": ("runs", bad("runs", lambda a: changed(a, (-1, 4), 3))),
+    "taps of the padding at the left": ("runs", bad("runs", lambda a: changed(a, (0, 5), -1))),
+    "taps of the padding at the right": ("runs", bad("runs", lambda a: changed(a, (-1, 6), -1))),
     "no run": ("runs", bad("runs", lambda a: a[:0])),
     "rows that see more taps": ("the taps of", bad("row_taps", lambda a: changed(a, (0, 0), -1))),
     "a row without its taps": ("the taps of", bad("row_taps", lambda a: a[:-1])),
@@ -194,18 +235,18 @@ def one_tile_more(packed):
 @pytest.mark.parametrize("name", BROKEN)
 def test_prove_refuses(name, layout):
     layer = conv_layer(CASE)
-    packed = pack(layer, layout, 8)
-    prove(packed, layer, layout, 8)
+    packed = pack(layer, layout, TILE, 8)
+    prove(packed, layer, layout, TILE, 8)
     what, break_it = BROKEN[name]
     with pytest.raises(PlanError, match=rf"^plan of node y: expected {what}.*, got .+\.$"):
-        prove(break_it(packed), layer, layout, 8)
+        prove(break_it(packed), layer, layout, TILE, 8)
 
 
 @given(strategies.conv_cases(), layouts, st.data())
 def test_prove_refuses_exactly_the_rows_that_leave_the_image(case, layout, data):
     """Any single row moved by any distance: refused if and only if some read of it falls outside the buffer."""
     layer = conv_layer(case, 0.5)
-    packed = pack(layer, layout, 4)
+    packed = pack(layer, layout, TILE, 4)
     if not packed.rows.size:
         return
     at = data.draw(st.integers(0, packed.rows.size - 1))
@@ -226,9 +267,9 @@ def test_prove_refuses_exactly_the_rows_that_leave_the_image(case, layout, data)
     broken = replace(packed, rows=moved)
     if outside:
         with pytest.raises(PlanError, match="reads"):
-            prove(broken, layer, layout, 4)
+            prove(broken, layer, layout, TILE, 4)
     elif not never:
-        prove(broken, layer, layout, 4)
+        prove(broken, layer, layout, TILE, 4)
 
 
 def any_run(layer, ky, kx):
@@ -259,15 +300,15 @@ DEEP = Layer(
 @pytest.mark.parametrize("by", [-1, 1, 10**6])
 def test_prove_refuses_depthwise_rows_that_leave_the_image(by):
     """The last tile reads to the very end of the image, so one element more is one too many."""
-    packed = pack_depthwise(DEEP, CHANNELS, 1)
-    prove(packed, DEEP, CHANNELS, LANES, depthwise=True)
+    packed = pack_depthwise(DEEP, CHANNELS, TILE)
+    prove(packed, DEEP, CHANNELS, TILE, LANES, depthwise=True)
     for at in range(packed.rows.size):
         tap, tile = at % 9, at // 9
         corner = (tap == 0 and tile == 0) if by < 0 else (tap == 8 and tile == 1) or by > 1
         moved = replace(packed, rows=changed(packed.rows, at, by))
         if corner:
             with pytest.raises(PlanError, match="reads"):
-                prove(moved, DEEP, CHANNELS, LANES, depthwise=True)
+                prove(moved, DEEP, CHANNELS, TILE, LANES, depthwise=True)
 
 
 def test_offsets_beyond_32_bits_are_refused():
@@ -276,7 +317,7 @@ def test_offsets_beyond_32_bits_are_refused():
     window = Window((2, 1), dilation=(39_999, 1))
     layer = Layer("conv2d", ("huge",), "x", "y", shape, (1, 40_000, 1), window, kernel=kernel)
     with pytest.raises(PlanError, match=r"^plan: expected offsets within 32 bits, got up to \d{10,}\. Use smaller"):
-        pack(layer, IMAGES, 1)
+        pack(layer, IMAGES, TILE, 1)
 
 
 def test_the_plan_error_is_ours():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runtime import topology
 from runtime.kernels.machine import AVX2, AVX512, GENERIC, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles
+from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tile
 from runtime.layout import BLOCK, IMAGES, LAYOUTS, round_up
 from runtime.model import Model
 from runtime.plan import build, draft
@@ -166,12 +166,29 @@ def test_the_widest_tiles_fit_the_registers(machine):
         assert tile.outputs * tile.pixels[0] + tile.outputs + 1 <= machine.registers
 
 
-@given(st.integers(0, 200))
-def test_tiles_cover_a_run(run):
-    for tile in (*images_tiles(), *channels_tiles()):
-        counts = tile.split(run)
-        assert sum(n * size for n, size in zip(counts, tile.pixels, strict=True)) == run
-        assert tile.cycles_for(run) == pytest.approx(sum(n * c for n, c in zip(counts, tile.cycles, strict=True)))
+def dearest_first(tile, run):
+    """Cycles of a run covered by the largest tiles that fit, with those of the calls."""
+    cycles = 0.0
+    for size, cost in zip(tile.pixels, tile.cycles, strict=True):
+        count, run = divmod(run, size)
+        cycles += count * (cost + CALL_CYCLES)
+    return cycles
+
+
+@given(st.integers(1, 200))
+def test_tiles_cover_a_run_at_no_more_than_the_largest_first_would_cost(run):
+    for tile in (*images_tiles(), *channels_tiles(), scattered_tile()):
+        cover = tile.cover(run)
+        assert sum(size * count for size, count in cover) == run
+        assert [size for size, _ in cover] == sorted({size for size, _ in cover}, reverse=True)
+        cost = dict(zip(tile.pixels, tile.cycles, strict=True))
+        assert sum(count * (cost[size] + CALL_CYCLES) for size, count in cover) <= dearest_first(tile, run) + 1e-9
+
+
+def test_a_run_is_covered_at_the_least_cost():
+    tile = Tile(1, (8, 7, 1), (8.0, 7.0, 3.0))
+    assert tile.cover(14) == [(7, 2)]
+    assert tile.cover(15) == [(8, 1), (7, 1)]
 
 
 @pytest.mark.parametrize(

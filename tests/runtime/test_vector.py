@@ -52,9 +52,9 @@ def bias(kind, array, at, pixels, outputs, out):
     store_tile(bias_tile(kind, array, at, pixels, outputs), out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
-def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, out):
+def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail, out):
     acc = load_tile(out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
-    acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs)
+    acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail)
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
@@ -140,11 +140,16 @@ def test_bias(program, shape, kind):
     assert_identical(out, want)
 
 
-@pytest.mark.parametrize("count", [0, 1, 7, 8, 9, 17])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_multiplies_and_adds_rows(program, shape, kind, count):
-    pixels, outputs = shape
+def test_multiplies_and_adds_rows_but_for_the_first_and_last_pixels(program, shape, kind):
+    for left_out in ((0, 0), (1, 0), (0, 1), (1, 1), (shape[0], 0)):
+        for count in (0, 1, 7, 8, 9, 17) if left_out == (0, 0) else (9,):
+            check_products(program, shape, kind, count, left_out)
+
+
+def check_products(program, shape, kind, count, left_out):
+    (pixels, outputs), (lead, tail) = shape, left_out
     stride, x_at, w_at, first = 3 * LANES + 1, 11, 13, 2
     x, w = integers(2, 300 + pixels * (PIXEL if kind == "near" else stride)), integers(3, 17 * 3 * LANES + 50)
     rows = np.random.default_rng(4).integers(-x_at, 150, first + count + 1).astype(np.int32)
@@ -152,13 +157,12 @@ def test_multiplies_and_adds_rows(program, shape, kind, count):
     want = out.astype(np.float64)
     scalar_weights, step = kind in ("images", "near"), PIXEL if kind == "near" else stride
     for p, o, lane, place in places(*shape):
-        for r in range(first, first + count):
+        for r in range(first, first + count) if lead <= p < pixels - tail else ():
             here, row = x_at + int(rows[r]) + p * step, w_at + (r - first) * outputs * (1 if scalar_weights else LANES)
             x_value = x[here + {"channels": 0, "depthwise": o * LANES + lane}.get(kind, lane)]
             want[place] += x_value * w[row + (o if scalar_weights else o * LANES + lane)]
-    program(multiply)(
-        KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, marker(pixels), marker(outputs), out
-    )
+    markers = map(marker, (pixels, outputs, lead, tail))
+    program(multiply)(KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, *markers, out)
     assert_exact(out, want, np.float32)
 
 
@@ -220,9 +224,9 @@ def test_a_twin_refuses_what_lies_outside(at):
         vector._bias_tile(CHANNELS, array, at, one, one)
     rows = np.zeros(1, np.int32)
     with pytest.raises(IndexError):
-        vector._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one)
+        vector._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one, (), ())
     with pytest.raises(IndexError):
-        vector._fma_rows(DEPTHWISE, tile, array, 0, 0, rows, 0, 1, array, at, one, one)
+        vector._fma_rows(DEPTHWISE, tile, array, 0, 0, rows, 0, 1, array, at, one, one, (), ())
 
 
 @pytest.mark.parametrize(
@@ -257,10 +261,12 @@ def tile_code(entry, pixels):
     record, f32, i32 = numba.typeof(np.zeros(1, STEP)[0]), types.float32[::1], types.int32[::1]
     buffers = record, f32, f32, i32
     if entry.kernel == Kernel.CONV_SCATTERED:
-        tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 7)
+        tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 6)
     else:
-        markers = TILE_KINDS[entry.kernel], marker(pixels * entry.tile.vectors), marker(entry.tile.outputs)
-        tile, signature = conv.conv_tile, (*map(numba.typeof, markers), *buffers, *[types.int64] * 5)
+        sizes = (marker(n) for n in (pixels * entry.tile.vectors, entry.tile.vectors, entry.tile.outputs))
+        markers = map(numba.typeof, (TILE_KINDS[entry.kernel], *sizes))
+        tile, signature = conv.conv_tile, (*markers, *buffers, *[types.int64] * 5)
+    signature += (types.boolean, types.boolean)
     fresh = numba.njit(**OPTIONS)(tile.py_func)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)
@@ -283,7 +289,7 @@ def inner_loops(assembly):
 def check_code(name, pixels):
     entry, register = REGISTRY[name], REGISTERS[MACHINE.name]
     loops = inner_loops(tile_code(entry, pixels))
-    tile = pixels * entry.tile.vectors * entry.tile.outputs
+    column = entry.tile.vectors * entry.tile.outputs
     counts = []
     for body in loops:
         products = [line for line in body if line.startswith("vfmadd")]
@@ -291,8 +297,12 @@ def check_code(name, pixels):
         spills = [line for line in body if line.startswith("v") and "(%rsp" in line]
         assert not spills, spills
         counts.append(len(products))
-    chains = max(1, vector.MIN_CHAINS // tile)
-    assert sorted(counts) == sorted({tile, tile * chains})
+    want = []
+    for left_out in (0, 1, 1):  # all pixels, without the first, without the last
+        tile = (pixels - left_out) * column
+        if tile:
+            want += {tile, tile * max(1, vector.MIN_CHAINS // tile)}
+    assert sorted(counts) == sorted(want)
 
 
 @vector_machine
@@ -314,7 +324,7 @@ def test_a_product_and_a_sum_are_rounded_once():
     one = marker(1)
     x = np.full(LANES, 1 + 2.0**-12, np.float32)
     out = np.full(OUT_AT + LANES, -1 - 2.0**-11, np.float32)
-    numba.njit(**OPTIONS)(multiply)(IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, out)
+    numba.njit(**OPTIONS)(multiply)(IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, (), (), out)
     assert_identical(out[OUT_AT:], np.full(LANES, 2.0**-24, np.float32))
 
 

@@ -1,0 +1,104 @@
+"""Which taps of its window each output position of a convolution sees, and how register tiles cover the columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from runtime.kernels.tiles import Tile
+from runtime.spec import Layer
+
+RUN_HEAD, RUN_SIGHT = 3, 4  # numbers of a run, and for each column of a pooling's window: see `column_runs`
+
+
+def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
+    """i32[outputs, 2]: for each output position the first tap inside the image and one past the last, along one
+    axis.
+    """
+    first = np.arange(outputs) * stride - pad
+    high = np.clip(-((first - size) // dilation), 0, taps)
+    low = np.minimum(high, np.clip(-(first // dilation), 0, taps))
+    return np.stack([low, high], 1).astype(np.int32)
+
+
+def row_taps(layer: Layer) -> np.ndarray:
+    """i32[rows, 2]: for each row of the convolution the taps inside the image."""
+    window = layer.window
+    return valid_taps(
+        layer.conv_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
+    )
+
+
+def column_taps(layer: Layer) -> np.ndarray:
+    """i32[columns, 2]: for each column of the convolution the taps inside the image."""
+    window = layer.window
+    return valid_taps(
+        layer.conv_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
+    )
+
+
+def seen(taps: np.ndarray, size: int) -> np.ndarray:
+    """i64[size]: how many of the positions see each tap; `taps` as of `valid_taps`."""
+    each = np.arange(size)
+    return ((taps[:, :1] <= each) & (each < taps[:, 1:])).sum(0)
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Output columns [begin, end) that see the taps [low, high), but the first not the first of them where `lead`, the
+    last not the last of them where `tail`; one number for each column of the pooling's window.
+    """
+
+    begin: int
+    end: int
+    low: np.ndarray
+    high: np.ndarray
+    lead: np.ndarray
+    tail: np.ndarray
+
+
+def _one_less(more: np.ndarray, less: np.ndarray) -> bool:
+    return bool(np.all((more == less) | (more == less + 1)))
+
+
+def _stretch(taps: np.ndarray, begin: int) -> Stretch:
+    """The stretch that begins at a column; taps: i32[columns, pool_w, 2]."""
+    (low, high), end = taps[begin].T, begin + 1
+    lead = tail = np.zeros(len(low), np.int32)
+    if end < len(taps) and _one_less(low, taps[end, :, 0]):
+        lead, low = low - taps[end, :, 0], taps[end, :, 0]
+    while end < len(taps) and np.array_equal(taps[end, :, 0], low):
+        if not np.array_equal(taps[end, :, 1], high):
+            missing = high - taps[end, :, 1]
+            if _one_less(high, taps[end, :, 1]) and np.all(high - low - lead >= missing):
+                tail, end = missing, end + 1
+            break
+        end += 1
+    return Stretch(begin, end, low, high, lead, tail)
+
+
+def stretches(taps: np.ndarray) -> list[Stretch]:
+    """Every column in one stretch, in order; taps: i32[columns, pool_w, 2]."""
+    out: list[Stretch] = []
+    while not out or out[-1].end < len(taps):
+        out.append(_stretch(taps, out[-1].end if out else 0))
+    return out
+
+
+def column_runs(layer: Layer, tile: Tile) -> np.ndarray:
+    """i32[runs, 3 + 4*pool_w]: stretches of output columns that register tiles of one size cover.
+
+    Each is (ox, count, columns of a tile), and for each column of the pooling's window, or one where there is no
+    pooling, (kx_low, kx_high, lead, tail): the taps that the columns see; where lead, the first column does not see the
+    first of them; where tail, the last does not see the last.
+    """
+    runs = []
+    for stretch in stretches(column_taps(layer).reshape(layer.out_shape[1], -1, 2)):
+        ox = stretch.begin
+        for size, count in tile.cover(stretch.end - stretch.begin):
+            end = ox + size * count
+            lead = stretch.lead * (ox == stretch.begin)
+            tail = stretch.tail * (end == stretch.end)
+            sights = np.stack([stretch.low, stretch.high, lead, tail], 1)
+            runs.append([ox, size * count, size, *sights.reshape(-1)])
+            ox = end
+    return np.array(runs, np.int32)
