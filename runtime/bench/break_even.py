@@ -1,15 +1,17 @@
-"""From which density on sparse wins: each layer shape of a net alone, at several densities, beside it dense.
+"""From which density on sparse wins: each layer shape of a net, at several densities, beside it dense.
 
-Against ours dense the layer's own time counts, as in a net, where nothing is copied between the layers. What other
-engines take for a layer alone is known of whole calls only: against them whole calls count, copies in and out included,
-of theirs and of ours.
+A layer alone is not timed as it runs in a net: copying its input and output takes as long as the layer, and each engine
+copies in its own way. So the layer is followed by the mean of each channel, which stands for a layer that reads its
+output, and little has to be copied out. Of ours the layer's own seconds are then known from the profile. Another engine
+runs one such layer, and several with weights of their own side by side on one input: what each more of them takes is
+the layer and its mean, without what a call costs.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -25,11 +27,8 @@ from runtime.spec import to_layers
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 GROUPS = (32, 16)  # of layers that have no mask, as `lhc-run prune` makes them
 ROUNDS, SLOT_S = 5, 0.01
-
-
-Key = TypeVar("Key")
-Timed = tuple[str, float]
-"""An engine, and the density of the layer."""
+COPIES = 3  # of a layer, in the larger of the two nets that other engines run
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -49,22 +48,44 @@ class LayerShape:
         """kh, kw, c_in, c_out."""
         return self.node.tensors["kernel"].shape
 
-    def spec(self, density: float) -> ModelSpec:
-        """The layer alone: random weights, of which a share of the blocks exists; the same for the same density."""
-        rng = np.random.default_rng(0)
-        kernel: np.ndarray | MaskedKernel = rng.standard_normal(self.kernel_shape).astype(np.float32)
-        if density < 1:
-            kh, kw, c_in, c_out = self.kernel_shape
-            size = kh, kw, -(-c_in // self.groups[0]), -(-c_out // self.groups[1])
-            order = rng.permutation(int(np.prod(size)))
-            mask = (order < max(1, round(density * order.size))).reshape(size)
-            assert isinstance(kernel, np.ndarray), "made so above"
-            kernel = MaskedKernel.from_dense(kernel, mask, *self.groups)
-        bias = {"bias": np.zeros(self.kernel_shape[3], np.float32)}
-        nodes = [Node("conv2d", "layer", ("x",), "y", self.node.attrs, {"kernel": kernel, **bias})]
+    def spec(self, density: float, copies: int = 1) -> ModelSpec:
+        """So many of the layer on one input, each with its pooling and the mean of each channel; random weights, of
+        which a share of the blocks exists, the same for the same density.
+        """
+        nodes = [node for i in range(copies) for node in self._nodes(density, i)]
+        outputs = tuple(node.output for node in nodes if node.op == "global_average_pool")
+        return modelfile.validate(ModelSpec((InputSpec("x", self.input_shape),), outputs, tuple(nodes)))
+
+    def _nodes(self, density: float, seed: int) -> Iterator[Node]:
+        tensors = {"kernel": self._kernel(density, seed), "bias": np.zeros(self.kernel_shape[3], np.float32)}
+        yield Node("conv2d", f"layer{seed}", ("x",), y := f"y{seed}", self.node.attrs, tensors)
         if self.pool is not None:
-            nodes.append(Node("max_pool", "pool", ("y",), "pooled", self.pool.attrs, {}))
-        return modelfile.validate(ModelSpec((InputSpec("x", self.input_shape),), (nodes[-1].output,), tuple(nodes)))
+            yield Node("max_pool", f"pool{seed}", (y,), y := f"pooled{seed}", self.pool.attrs, {})
+        yield Node("global_average_pool", f"{MEAN}{seed}", (y,), f"{MEAN}{seed}", {}, {})
+
+    def _kernel(self, density: float, seed: int) -> np.ndarray | MaskedKernel:
+        rng = np.random.default_rng(seed)
+        kernel = rng.standard_normal(self.kernel_shape).astype(np.float32)
+        if density == 1:
+            return kernel
+        kh, kw, c_in, c_out = self.kernel_shape
+        size = kh, kw, -(-c_in // self.groups[0]), -(-c_out // self.groups[1])
+        order = rng.permutation(int(np.prod(size)))
+        mask = (order < max(1, round(density * order.size))).reshape(size)
+        return MaskedKernel.from_dense(kernel, mask, *self.groups)
+
+
+@dataclass(frozen=True)
+class _Net:
+    """Copies of a layer at one density, as one engine runs them."""
+
+    engine: str
+    density: float
+    copies: int = 1
+
+    @property
+    def name(self) -> str:
+        return f"{self.density} {self.copies}"
 
 
 def layer_shapes(spec: ModelSpec) -> list[LayerShape]:
@@ -130,65 +151,83 @@ def measure(
         for process in processes.values():
             running.callback(process.stop)
         for shape in shapes:
-            calls_s, alone_s = _times(shape, batch, threads, processes, folder)
+            times = _times(shape, batch, threads, processes, folder)
             bar.update(1)
-            yield _facts(shape, calls_s, alone_s)
+            yield _facts(shape, *times)
 
 
 def _times(
     shape: LayerShape, batch: int, threads: int, processes: dict[str, EngineProcess], folder: Path
-) -> tuple[dict[Timed, float], dict[float, float]]:
-    """Median seconds of whole calls; and of ours, by density, without copies and the starting of threads. In turns."""
-    x = np.random.default_rng(1).standard_normal((batch, *shape.input_shape), np.float32)
-    calls: dict[Timed, int] = {}
-    for engine in list(processes):
-        for density in (*DENSITIES, 1.0) if engine == "ours" else (1.0,):
-            path, given = _write(shape, density, engine, folder), {"x": x}
-            if engine != "ours":
-                given = {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))}
-            try:
-                processes[engine].load(path, given, threads=threads, net=str(density))
-                processes[engine].time(1, str(density))  # Why not this one: it is cold, and several times as long.
-                wall = processes[engine].time(1, str(density))["wall_s"]
-            except EngineError:
-                if engine == "ours":
-                    raise
-                del processes[engine]
-                break
-            calls[engine, density] = max(1, int(SLOT_S / max(wall, FAST_S)))
-    whole: dict[Timed, list[float]] = {key: [] for key in calls}
-    alone: dict[float, list[float]] = {density: [] for engine, density in calls if engine == "ours"}
+) -> tuple[list[float], list[float], dict[str, float]]:
+    """Median seconds, all in turns: of ours the layer at each density, dense last; the same with its mean; and of other
+    engines the dense layer with its mean.
+    """
+    counts = _load(shape, batch, threads, processes, folder)
+    samples: dict[_Net, list[tuple[float, float]]] = {net: [] for net in counts}
     for _ in range(ROUNDS):
-        for (engine, density), count in calls.items():
-            processes[engine].time(count, str(density))  # Why not kept: it brings caches and threads back.
-            whole[engine, density] += processes[engine].time(count, str(density))["times_s"]
-            if engine == "ours":
-                profile = processes[engine].profile(count, str(density))
-                alone[density].append(sum(layer["seconds"] for layer in profile["layers"]))
-    return _medians(whole), _medians(alone)
+        for net, count in counts.items():
+            processes[net.engine].time(count, net.name)  # Why not kept: it brings caches and threads back.
+            samples[net] += _samples(processes[net.engine], net, count)
+    medians = {net: np.median(found, axis=0) for net, found in samples.items()}
+    ours = [medians[_Net("ours", density)] for density in (*DENSITIES, 1.0)]
+    others = {
+        engine: float(medians[_Net(engine, 1.0, COPIES)][1] - medians[_Net(engine, 1.0)][1]) / (COPIES - 1)
+        for engine in processes
+        if engine != "ours"
+    }
+    return [float(layer_s) for layer_s, _ in ours], [float(read_s) for _, read_s in ours], others
 
 
-def _medians(samples: Mapping[Key, Sequence[float]]) -> dict[Key, float]:
-    return {key: float(np.median(times)) for key, times in samples.items()}
+def _load(
+    shape: LayerShape, batch: int, threads: int, processes: dict[str, EngineProcess], folder: Path
+) -> dict[_Net, int]:
+    """Give every engine its nets; how many calls of each fill a slot. An engine that fails is taken out of
+    `processes`.
+    """
+    x = np.random.default_rng(1).standard_normal((batch, *shape.input_shape), np.float32)
+    nchw = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+    counts = {}
+    for engine, process in list(processes.items()):
+        mine = engine == "ours"
+        nets = [_Net(engine, d) for d in (*DENSITIES, 1.0)] if mine else [_Net(engine, 1.0, n) for n in (1, COPIES)]
+        try:
+            for net in nets:
+                path = _write(shape.spec(net.density, net.copies), engine, folder)
+                process.load(path, {"x": x if mine else nchw}, threads=threads, net=net.name)
+                process.time(1, net.name)  # Why not this one: it is cold, and several times as long.
+                counts[net] = max(1, int(SLOT_S / max(process.time(1, net.name)["wall_s"], FAST_S)))
+        except EngineError:
+            if mine:
+                raise
+            del processes[engine]
+            counts = {net: count for net, count in counts.items() if net.engine != engine}
+    return counts
 
 
-def _write(shape: LayerShape, density: float, engine: str, folder: Path) -> Path:
-    spec = shape.spec(density)
-    if engine == "ours":
-        path = folder / "layer.lhc"
-        modelfile.save(path, spec)
-    else:
-        path = folder / "layer.onnx"
-        onnx_twin.write(path, spec)
+def _samples(process: EngineProcess, net: _Net, count: int) -> Iterator[tuple[float, float]]:
+    """Seconds of the layer, and with its mean; of other engines those of a whole call."""
+    if net.engine != "ours":
+        yield from ((seconds, seconds) for seconds in process.time(count, net.name)["times_s"])
+        return
+    steps = process.profile(count, net.name)["layers"]
+    layer_s = sum(step["seconds"] for step in steps if not step["layer"].startswith(MEAN))
+    yield layer_s, sum(step["seconds"] for step in steps)
+
+
+def _write(spec: ModelSpec, engine: str, folder: Path) -> Path:
+    path = folder / ("layer.lhc" if engine == "ours" else "layer.onnx")
+    (modelfile.save if engine == "ours" else onnx_twin.write)(path, spec)
     return path
 
 
-def _facts(shape: LayerShape, calls_s: Mapping[Timed, float], alone_s: Mapping[float, float]) -> dict[str, Any]:
-    densities = [*DENSITIES, 1.0]
-    calls = [calls_s["ours", density] for density in densities]
-    dense = {engine: seconds for (engine, density), seconds in calls_s.items() if density == 1.0}
+def _facts(
+    shape: LayerShape, layer_s: Sequence[float], read_s: Sequence[float], others_s: Mapping[str, float]
+) -> dict[str, Any]:
+    densities = (*DENSITIES, 1.0)
+    # Why some are left out: a difference of two times that noise exceeds says nothing.
+    dense = {"ours": read_s[-1], **{engine: seconds for engine, seconds in others_s.items() if seconds > 0}}
     fastest = min(dense, key=lambda engine: dense[engine])
-    against_ours = crossing(DENSITIES, [alone_s[density] for density in DENSITIES], alone_s[1.0])
+    against_ours = crossing(DENSITIES, layer_s[:-1], layer_s[-1])
     return {
         "layers": list(shape.layers),
         "kernel": list(shape.kernel_shape),
@@ -196,13 +235,13 @@ def _facts(shape: LayerShape, calls_s: Mapping[Timed, float], alone_s: Mapping[f
         "stride": list(shape.node.attrs["stride"]),
         "pool": None if shape.pool is None else list(shape.pool.attrs["size"]),
         "groups": list(shape.groups),
-        "densities": densities,
-        "layer_s": [alone_s[density] for density in densities],
-        "call_s": calls,
-        "dense_call_s": dense,
+        "densities": list(densities),
+        "layer_s": list(layer_s),
+        "read_s": list(read_s),
+        "dense_read_s": dense,
         "fastest_dense": fastest,
         "break_even": {
             "ours": against_ours,
-            "fastest": against_ours if fastest == "ours" else crossing(densities, calls, dense[fastest]),
+            "fastest": against_ours if fastest == "ours" else crossing(densities, read_s, dense[fastest]),
         },
     }

@@ -259,8 +259,7 @@ def break_even_table(facts: Facts) -> str:
             (_shape_name(found),) * 2,
             (shape_text(found["groups"]), prod(found["groups"])),
             *(seconds(time) for time in found["layer_s"]),
-            seconds(found["dense_call_s"]["ours"]),
-            seconds(found["dense_call_s"][found["fastest_dense"]]),
+            seconds(found["dense_read_s"][found["fastest_dense"]]),
             (found["fastest_dense"],) * 2,
             *((density_text(found["break_even"][key]), found["break_even"][key]) for key in ("ours", "fastest")),
             (", ".join(found["layers"]),) * 2,
@@ -268,11 +267,10 @@ def break_even_table(facts: Facts) -> str:
         for found in facts["break_even"]
     ]
     measured = [f"at {density:g}" for density in facts["break_even"][0]["densities"][:-1]]
-    ends = ("dense", "a dense call", "fastest dense call", "by", "against ours", "against fastest", "layers")
+    ends = ("dense", "fastest dense", "by", "against ours", "against fastest", "layers")
     text = (
-        "The layer's own time for a batch by density, and the density under which sparse is faster. Calls include the "
-        "copies in and out, which a layer inside a net does not need: so are other engines compared. Groups share a "
-        "pattern."
+        "The layer's own time for a batch by density, and the density under which sparse is faster. The fastest dense "
+        "engine's time includes reading the output once. Groups share a pattern."
     )
     return card(
         "Break-even in numbers", text, table(("layer shape", "groups", *measured, *ends), rows, why=True), wide=True

@@ -105,9 +105,9 @@ def facts(**more):
                 "groups": [8, 8],
                 "densities": [0.5, 1.0],
                 "pool": None,
-                "layer_s": [0.5e-4, 1.5e-4],
-                "call_s": [1e-4, 2e-4],
-                "dense_call_s": {"ours": 2e-4, "torch": 1.5e-4},
+                "layer_s": [0.8e-4, 1.8e-4],
+                "read_s": [1e-4, 2e-4],
+                "dense_read_s": {"ours": 2e-4, "torch": 1.5e-4},
                 "fastest_dense": "torch",
                 "break_even": {"ours": 1.0, "fastest": 0.75},
             }

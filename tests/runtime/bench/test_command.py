@@ -13,7 +13,7 @@ from lhc_ref import command, modelfile
 from runtime import cli, threads
 from runtime.bench import break_even, measure, roof, worker
 from runtime.bench.processes import EngineError, EngineProcess
-from runtime.commands import bench
+from runtime.commands import bench, running
 from tests.runtime.bench.test_subject import small
 
 QUICK = ("--time", "0.02", "--warmup", "0.001")
@@ -227,12 +227,43 @@ def test_threads_by_default_are_powers_of_two_and_all(most, expected):
     assert bench.powers_of_two(most) == expected
 
 
+def test_a_dense_engine_s_layer_is_what_one_more_of_it_takes(tmp_path, monkeypatch):
+    class Fake:
+        """Copies take 5 ms, a layer 2 ms with its mean; ours 1 ms a layer at any density, and 0.5 ms its mean."""
+
+        def __init__(self, engine, folder, *, name, python):
+            self.name, self.copies = name, {}
+
+        def load(self, path, inputs, *, threads, net):
+            if self.name == "broken":
+                raise EngineError("broken: no")
+            self.copies[net] = int(net.split()[1])
+
+        def time(self, calls, net):
+            return {"times_s": [5e-3 + 2e-3 * self.copies[net]] * calls, "wall_s": 1e-2}
+
+        def profile(self, repeats, net):
+            return {"layers": [{"layer": "layer0", "seconds": 1e-3}, {"layer": "mean0", "seconds": 5e-4}]}
+
+        def stop(self):
+            pass
+
+    monkeypatch.setattr(break_even, "EngineProcess", Fake)
+    monkeypatch.setattr(break_even, "kind", lambda name: name)
+    engines = dict.fromkeys(("ours", "broken", "fake"), "python")
+    (found,) = break_even.measure(small(), 2, 1, engines, tmp_path, running.progress)
+    assert found["dense_read_s"] == {"ours": pytest.approx(1.5e-3), "fake": pytest.approx(2e-3)}
+    assert found["layer_s"] == [pytest.approx(1e-3)] * (len(break_even.DENSITIES) + 1)
+    assert found["fastest_dense"] == "ours"
+    assert found["break_even"] == {"ours": 1.0, "fastest": 1.0}
+
+
 def test_layer_shapes_are_timed_warm(model, capsys, here):
     facts = facts_of(capsys, model, *QUICK, "--engine", "ours", "--threads", 1)
     assert facts["break_even"]
     shape = here.asked[here.asked.index(("ours", "profile")) + 1 :]
     loads, times, profiles = ([what for _, what in shape].count(kind) for kind in ("load", "time", "profile"))
     assert loads == len(break_even.DENSITIES) + 1
-    assert times == loads * (2 + 2 * break_even.ROUNDS)  # each time that counts comes after one that does not
+    assert times == loads * (2 + break_even.ROUNDS)  # each profile comes after calls that do not count
     assert profiles == loads * break_even.ROUNDS
-    assert all(len(facts["break_even"][0][key]) == loads for key in ("densities", "layer_s", "call_s"))
+    assert all(len(facts["break_even"][0][key]) == loads for key in ("densities", "layer_s", "read_s"))
