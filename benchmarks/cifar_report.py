@@ -162,7 +162,7 @@ def _text(logs: Sequence[RunLog], log: Path) -> str:
     config = next((run.config for run in logs if run.config), {})
     recipe = ", ".join(f"`{name} = {config.get(name)}`" for name in RECIPE)
     rows = "\n".join(map(_row, logs))
-    return PAGE.format(recipe=recipe, rows=rows, verdicts="\n".join(verdicts(logs)), log=log)
+    return PAGE.format(recipe=recipe, rows=rows, verdicts="\n".join([*verdicts(logs), means(logs)]).strip(), log=log)
 
 
 def _row(run: RunLog) -> str:
@@ -200,6 +200,20 @@ def verdicts(logs: Sequence[RunLog]) -> list[str]:
         else:
             lines.append(f"{wanted}{(dense if not dense.done else lhc).state}.")
     return lines
+
+
+def means(logs: Sequence[RunLog]) -> str:
+    """The mean of each kind of net over its seeds, with the gap to dense; empty while a run is missing."""
+    if not all(run.done for run in logs):
+        return ""
+    accuracies: dict[str, list[float]] = {}
+    for run in logs:
+        accuracies.setdefault(run.kind, []).append(run.result["test_accuracy"])
+    of_kind = {kind: sum(found) / len(found) for kind, found in accuracies.items()}
+    gaps = {kind: 100 * (of_kind[DENSE] - mean) for kind, mean in of_kind.items() if kind != DENSE}
+    texts = [f"{DENSE} {of_kind[DENSE]:.2%}"]
+    texts += [f"{kind} {of_kind[kind]:.2%}, {gap:.2f} points below" for kind, gap in gaps.items()]
+    return f"- Mean over {len(accuracies[DENSE])} seeds: {'; '.join(texts)}."
 
 
 def _met(ok: bool, figure: str) -> str:

@@ -71,6 +71,18 @@ def test_runs_go_on_and_the_page_tells_their_results(tmp_path, monkeypatch):
     assert report(tmp_path) == (0, page, log)
 
 
+def done(kind, accuracy, seed=0):
+    """The log of a run that is done."""
+    result = {"test_accuracy": accuracy, "density": 1.0, "kept": 0, "total": 0, "seconds": 60.0}
+    return cifar_report.RunLog(None, kind, seed, {"epochs_coarse": 1, "epochs_fine": 0}, [], result)
+
+
+def test_means_over_seeds():
+    logs = [done("dense", 0.80), done("lhc20", 0.79), done("dense", 0.82, 1), done("lhc20", 0.78, 1)]
+    assert cifar_report.means(logs) == "- Mean over 2 seeds: dense 81.00%; lhc20 78.50%, 2.50 points below."
+    assert cifar_report.means([*logs, cifar_report.RunLog(None, "lhc10", 0, {}, [], {})]) == ""
+
+
 @pytest.mark.parametrize(
     ("dense", "lhc", "verdicts"),
     [
@@ -78,12 +90,8 @@ def test_runs_go_on_and_the_page_tells_their_results(tmp_path, monkeypatch):
         (0.79, 0.76, ["NOT met, 79.00%", "NOT met, 3.00 points below"]),
     ],
 )
-def test_verdicts(tmp_path, dense, lhc, verdicts):
-    def log(kind, accuracy):
-        result = {"test_accuracy": accuracy, "density": 1.0, "kept": 0, "total": 0, "seconds": 60.0}
-        return cifar_report.RunLog(tmp_path, kind, 0, {"epochs_coarse": 1, "epochs_fine": 0}, [], result)
-
-    lines = cifar_report.verdicts([log("dense", dense), log("lhc20", lhc)])
+def test_verdicts(dense, lhc, verdicts):
+    lines = cifar_report.verdicts([done("dense", dense), done("lhc20", lhc)])
     assert [line.rpartition(": ")[2] for line in lines] == [f"{verdict}." for verdict in verdicts]
 
 
