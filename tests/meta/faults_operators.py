@@ -6,6 +6,9 @@ CONV = ("tests/lhc_ref/test_conv.py",)
 OPS = ("tests/lhc_ref/test_ops.py",)
 MASK = ("tests/lhc_ref/test_mask.py",)
 LHC = ("tests/lhc_ref/test_lhc_oracle.py",)
+SHAPES = ("tests/lhc_ref/test_shapes.py",)
+TRANSPOSE = ("tests/lhc_ref/test_conv_transpose.py",)
+EVERY = ("tests/lhc_ref/test_every_operator.py",)
 
 OPERATORS = (
     # --- Convolution -------------------------------------------------------------------------------------------------
@@ -56,6 +59,10 @@ OPERATORS = (
         "range(0, self.n, images)", "range(0, self.n - self.n % images, images)", CONV,
     ),
     Mutant(
+        "transposed-conv-kernel-gradient-upside-down", "lhc_ref/conv_transpose.py",
+        "conv2d_dkernel(x, dy, kernel, **options)", "conv2d_dkernel(x, dy, kernel, **options)[::-1]", TRANSPOSE,
+    ),
+    Mutant(
         "conv-swaps-strides", "lhc_ref/conv.py",
         "(sy, sx), (dy, dx) = self.stride, self.dilation", "(sx, sy), (dy, dx) = self.stride, self.dilation", CONV,
     ),
@@ -101,6 +108,18 @@ OPERATORS = (
         "namespace(dy).pad(dy, whole).reshape(kh, kw, gi, group_in, go, group_out).mean(axis=(3, 5))", MASK,
     ),
     Mutant(
+        "patterns-transposed-in-their-gradient", "lhc_ref/mask.py",
+        "xp.tensordot(_patterns(dy), dy, axes=((1, 2), (0, 1)))",
+        "xp.tensordot(_patterns(dy), dy, axes=((2, 1), (0, 1)))", MASK,
+    ),
+    Mutant(
+        "free-mask-forgets-the-slope", "lhc_ref/mask.py", "step_vjp(dstep, scores)", "(dstep,)", MASK,
+    ),
+    Mutant(
+        "rigid-mask-of-the-worst-pattern", "lhc_ref/mask.py",
+        "combine_patterns(rigid_one_hot(scores))", "combine_patterns(rigid_one_hot(-scores))", MASK,
+    ),
+    Mutant(
         "enabled-ignored", "lhc_ref/mask.py",
         "return apply_enabled(mask, enabled)", "return mask", MASK, within="lhc_mask", quick=True,
     ),
@@ -141,6 +160,50 @@ OPERATORS = (
     # --- Other operators ---------------------------------------------------------------------------------------------
     Mutant(
         "relu-gradient-at-zero", "lhc_ref/ops.py", "x > 0", "x >= 0", OPS, within="relu_vjp", quick=True,
+    ),
+    Mutant(
+        "sum-is-a-difference", "lhc_ref/ops.py", "a + b", "a - b", OPS, within="add",
+    ),
+    Mutant(
+        "product-gradient-of-the-wrong-factor", "lhc_ref/ops.py",
+        "return dy * b, dy * a", "return dy * a, dy * b", EVERY,
+    ),
+    Mutant(
+        "scale-gradient-unscaled", "lhc_ref/ops.py", "dy * dy.dtype.type(factor)", "dy", EVERY,
+    ),
+    Mutant(
+        "dense-gradient-is-a-mean", "lhc_ref/ops.py", "x.T @ dy", "x.T @ dy / len(x)", OPS,
+    ),
+    Mutant(
+        "prelu-slope-learns-from-all", "lhc_ref/ops.py", "off = dy * (x <= 0)", "off = dy", OPS,
+    ),
+    Mutant(
+        "clipped-relu-learns-above-its-limit", "lhc_ref/ops.py",
+        "dy * ((x > 0) & (x < x.dtype.type(limit)))", "dy * (x > 0)", OPS,
+    ),
+    Mutant(
+        "sigmoid-wrong-below-zero", "lhc_ref/ops.py", "xp.exp(-abs(x))", "xp.exp(-x)", OPS,
+    ),
+    Mutant(
+        "dropout-without-its-scale", "lhc_ref/ops.py", "x * x.dtype.type(1 / (1 - rate))", "x", OPS,
+    ),
+    Mutant(
+        "reshape-in-the-other-order", "lhc_ref/shapes.py", "x.reshape(shape)", "x.T.reshape(shape)", SHAPES,
+    ),
+    Mutant(
+        "concat-backwards", "lhc_ref/shapes.py",
+        "namespace(arrays[0]).concatenate(arrays, axis=axis)",
+        "namespace(arrays[0]).concatenate(arrays[::-1], axis=axis)", SHAPES,
+    ),
+    Mutant(
+        "pad-gradient-swaps-its-ends", "lhc_ref/shapes.py",
+        "slice(w[0], w[0] + s)", "slice(w[1], w[1] + s)", SHAPES,
+    ),
+    Mutant(
+        "global-pool-gradient-is-a-sum", "lhc_ref/pool.py", "dy / dy.dtype.type(h * w)", "dy", OPS,
+    ),
+    Mutant(
+        "batch-norm-variance-gradient-of-another-power", "lhc_ref/norm.py", "rate**3", "rate**2", OPS,
     ),
     Mutant(
         "bias-along-the-wrong-axis", "lhc_ref/ops.py",

@@ -5,6 +5,7 @@ from tests.meta.mutants import Mutant
 HANDMADE = ("tests/lhc_ref/test_handmade.py",)
 CSG = ("tests/lhc_ref/related/test_csg.py",)
 LEAN = ("tests/lhc_ref/related/test_lean.py",)
+FOURIER = ("tests/lhc_ref/related/test_fourier.py",)
 CIRCULANT = ("tests/lhc_ref/related/test_circulant.py",)
 IMPLICIT = ("tests/lhc_ref/related/test_implicit.py",)
 STEPS = ("tests/lhc_ref/related/test_steps.py",)
@@ -101,6 +102,14 @@ RELATED = (
         "circulant-transform-scaled-by-1e-4", "lhc_ref/related/circulant.py",
         "return case.channels(y_spectrum, x)", "return case.channels(y_spectrum * (1 + 1e-4), x)", CIRCULANT,
     ),
+    Mutant(
+        "transform-gradient-unscaled", "lhc_ref/related/fourier.py",
+        "inverse_fft2(dy) * dy.dtype.type(x.shape[1] * x.shape[2])", "inverse_fft2(dy)", FOURIER,
+    ),
+    Mutant(
+        "inverse-transform-of-the-conjugate", "lhc_ref/related/fourier.py",
+        "z[..., 0] + 1j * z[..., 1]", "z[..., 0] - 1j * z[..., 1]", FOURIER,
+    ),
     # --- Steps -------------------------------------------------------------------------------------------------------
     Mutant(
         "diffusion-with-the-wrong-sign", "lhc_ref/related/steps.py",
@@ -191,6 +200,15 @@ RELATED = (
         "scale-gradient-summed-not-averaged", "lhc_ref/related/binary.py",
         "dy.reshape(split).mean(axis=(1, 3, 5, 7), keepdims=True)",
         "dy.reshape(split).sum(axis=(1, 3, 5, 7), keepdims=True)", BINARY,
+    ),
+    Mutant(
+        "gradient-of-gates-is-a-mean", "lhc_ref/related/binary.py",
+        "(dy * x).sum(axis=(1, 2))", "(dy * x).mean(axis=(1, 2))", BINARY,
+    ),
+    Mutant(
+        "gate-without-relu", "lhc_ref/related/binary.py",
+        "apply(ops.relu, apply(ops.dense, apply(ops.global_average_pool, x), reduce))",
+        "apply(ops.dense, apply(ops.global_average_pool, x), reduce)", BINARY,
     ),
     Mutant(
         "activations-not-binarized", "lhc_ref/related/binary.py",

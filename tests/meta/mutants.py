@@ -60,3 +60,31 @@ def mutate(source: str, mutant: Mutant) -> str:
             f"Bring tests/meta/faults_*.py up to date with the sources."
         )
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
+
+
+def changed_functions(source: str, mutated: str) -> set[str]:
+    """Names of the functions, methods among them, that a mutant changes."""
+    before, after = (_functions(ast.parse(text)) for text in (source, mutated))
+    return {a.name for a, b in zip(before, after, strict=True) if ast.dump(a) != ast.dump(b)}
+
+
+def reached_functions(source: str, names: set[str]) -> set[str]:
+    """The named functions and those of the same module that they use, all methods of a class that they use included."""
+    tree = ast.parse(source)
+    defined: dict[str, list[ast.AST]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            defined.setdefault(node.name, []).append(node)
+    reached, waiting = set(), set(names)
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        inside = [inner for node in defined.get(name, []) for inner in ast.walk(node)]
+        used = {n.id for n in inside if isinstance(n, ast.Name)} | {f.name for f in _functions(*defined.get(name, []))}
+        waiting |= (used & defined.keys()) - reached
+    return reached
+
+
+def _functions(*nodes: ast.AST) -> list[ast.FunctionDef]:
+    """All functions at or below some nodes, in order."""
+    return [inner for node in nodes for inner in ast.walk(node) if isinstance(inner, ast.FunctionDef)]

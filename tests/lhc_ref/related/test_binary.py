@@ -113,17 +113,21 @@ def test_channels_are_scaled_image_by_image(dtype):
 
 @dtypes
 def test_real_to_binary_is_its_formula(dtype):
-    """The gate within the rounding of two small products and a sigmoid; all else is exact. N shifts by 1/2."""
+    """The gate within the rounding of two small products and a sigmoid; all else is exact. N shifts by 1/2.
+
+    Of the gate's two hidden units one is the other's negative, so that ReLU stops one of them.
+    """
     x = numbers(0, "x", (2, 3, 3, 8), dtype, exact=False)
     kernel, slope = numbers(0, "kernel", (3, 3, 8, 8), dtype, exact=False), numbers(0, "slope", (8,), dtype)
-    reduce, expand = numbers(0, "reduce", (8, 1), dtype), numbers(0, "expand", (1, 8), dtype)
+    reduce, expand = numbers(0, "reduce", (8, 1), dtype), numbers(0, "expand", (2, 8), dtype)
+    reduce = np.concatenate([reduce, -reduce], axis=1)
     squeezed = oracle.relu(oracle.dense(oracle.global_average_pool(x), reduce))
     logits = oracle.dense(squeezed, expand)
     gates = 1 / (1 + np.exp(-logits))
     got = binary.gate(x, reduce, expand)
     means = abs(oracle.f64(x)).mean(axis=(1, 2))
     error = mean_bound(x, (1, 2), dtype) @ abs(oracle.f64(reduce)) + gamma(9, dtype) * means @ abs(oracle.f64(reduce))
-    error = error @ abs(oracle.f64(expand)) + gamma(2, dtype) * abs(logits)
+    error = error @ abs(oracle.f64(expand)) + gamma(3, dtype) * (squeezed @ abs(oracle.f64(expand)))
     assert_within(got, gates, error + gamma(4 * EXP_ULPS, dtype), dtype)
 
     def shift(z):
