@@ -30,7 +30,7 @@ RUNTIME = (
     ),
     Mutant(
         "runtime-fuses-away-outputs", "runtime/spec.py",
-        "or first.output in outputs", "", SPEC,
+        "first.output in outputs", "False", SPEC,
     ),
     Mutant(
         "runtime-sums-with-what-comes-later", "runtime/spec.py",
