@@ -15,6 +15,7 @@ from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
 from runtime.kernels.step import STEP, Kernel
+from runtime.kernels.tiles import Tile
 from runtime.layout import Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
@@ -23,6 +24,7 @@ from runtime.select import Choice, choose, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
+NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
 TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
 
 
@@ -128,6 +130,16 @@ def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
     step["tasks"] = step["tile_chunks"] * -(-oh // per_rows)
 
 
+def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
+    """Output tiles that walk over the pixels together. A single image's lie side by side in each pixel: as many as
+    share the first-level cache with their weights, so that lines of memory that lie together are written together.
+    """
+    if layout.lanes > 1:
+        return tile.near
+    fit = NEAR_WEIGHT_BYTES * packed.tiles // max(packed.weights.nbytes, 1)
+    return 1 << max(0, fit.bit_length() - 1)
+
+
 def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     """Fill the step of a convolution; gives the bytes of its packed weights and index."""
     kernel, layout, window = choice.entry.kernel, builder.layout, layer.window
@@ -151,7 +163,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["x_column"] = window.stride[1] * step["x_pixel"]
     step["x_stride"] = LANES if wide else layer.pool[1] * step["x_column"]
     step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
-    step["tiles_near"] = math.gcd(tile.near, int(step["out_block"]) // channels)
+    step["tiles_near"] = math.gcd(_tiles_near(tile, packed, layout), int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
     step["tiles"], step["tile_channels"] = packed.tiles, channels
     step["row_size"], step["parts"] = channels, packed.parts

@@ -398,6 +398,9 @@ def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
 
 def _channels_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     fma = fma_function(b)
+    if pixels > 4:
+        for o in range(outputs):
+            prefetch(b, ahead(b, w_row, WEIGHTS_AHEAD + o * LANES))
     ws = [load_vector(b, ahead(b, w_row, o * LANES)) for o in range(outputs)]
     out = list(acc)
     for p, place in enumerate(strided(b, x_row, x_stride, pixels)):
