@@ -11,6 +11,7 @@ VECTOR = ("tests/runtime/test_vector.py",)
 PLACES = ("tests/runtime/test_places.py",)
 POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
+TRIAL = ("tests/runtime/test_trial.py",)
 
 RUNTIME = (
     # --- From graph to layers ----------------------------------------------------------------------------------------
@@ -146,6 +147,10 @@ RUNTIME = (
     Mutant(
         "model-images-of-the-second-part-written-over-the-first", "runtime/model.py",
         "first += count", "first += 0", CONTRACT, within="_parts",
+    ),
+    Mutant(
+        "executor-runs-the-steps-of-another-plan", "runtime/execute.py",
+        "(plan, count)", "(plan.layout, count)", TRIAL,
     ),
     # --- Kernels -----------------------------------------------------------------------------------------------------
     Mutant(
