@@ -244,8 +244,8 @@ class ForeignSubject:
         rng = np.random.default_rng(0)
         self._inputs: Arrays = {}
         for name, sizes in read.inputs.items():
-            shape = (shapes or {}).get(name, None if sizes is None else sizes[1:])
-            if shape is None or any(size is None for size in shape) or (sizes and sizes[0] not in (None, batch)):
+            shape = () if isinstance(sizes, str) else (shapes or {}).get(name, sizes[1:])
+            if not sizes or isinstance(sizes, str) or sizes[0] not in (None, batch) or None in shape:
                 raise InputError(
                     f"{path}: expected an input {name!r} of {batch} images and known sizes, got {sizes}. "
                     "Give sizes by --shape, and the file's own batch by --batch."

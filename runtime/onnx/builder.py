@@ -52,7 +52,8 @@ class Builder:
         `channels_last` an image (n, h, w, c) or a row (n, w, c).
         """
         if min(dims, default=1) < 1:
-            raise Unsupported(f"shape {list(dims)}: no numbers at all")
+            shown = ["n", *dims[1:]] if self.batched and dims[0] > 0 else dims
+            raise Unsupported(f"shape ({', '.join(map(str, shown))}): no numbers at all")
         first: Shape = (BATCH,) if self.batched else ()
         rest = dims[int(self.batched) :]
         shape: Shape

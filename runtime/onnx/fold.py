@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime.onnx.graph import MAX_CONSTANT, Op, Unsupported
+from runtime.onnx.graph import IN_FLOAT32, MAX_CONSTANT, Op, Unsupported
 
 Array = np.ndarray
 
@@ -37,7 +37,7 @@ class Constant:
     def floats(self, what: str) -> Array:
         """Its value as f32; other types are refused, not rounded."""
         if self.fixed.dtype != np.float32:
-            raise Unsupported(f"{what} in {self.fixed.dtype}, where float32 is needed")
+            raise Unsupported(f"{what} in {self.fixed.dtype}, where float32 is needed: {IN_FLOAT32}")
         return self.fixed
 
 
@@ -106,11 +106,34 @@ def _cast(op: Op, x: Array) -> Array:
     return x.astype(DTYPES[op.attrs["to"]])
 
 
+def _require_small(sizes: Array) -> None:
+    """Refuse what is too large for a constant before there is memory for it."""
+    if np.prod(sizes, dtype=np.float64) > MAX_CONSTANT:
+        raise Unsupported(f"a constant of {' x '.join(f'{size:.0f}' for size in sizes.tolist())} numbers")
+
+
 def _filled(op: Op, shape: Array) -> Array:
     value = op.attrs.get("value", np.zeros(1, np.float32))
-    if np.prod(shape, dtype=np.float64) > MAX_CONSTANT:
-        raise Unsupported(f"a constant of {shape.tolist()} numbers")
+    _require_small(shape)
     return np.full(shape.tolist(), value.reshape(-1)[0], value.dtype)
+
+
+def _range(op: Op, begin: Array, end: Array, step: Array) -> Array:
+    if not step:
+        raise Unsupported("a range with step 0")
+    _require_small(np.maximum(np.ceil((end - begin) / step), 0).reshape(1))
+    return np.arange(begin.item(), end.item(), step.item()).astype(begin.dtype)
+
+
+def _tile(op: Op, x: Array, repeats: Array) -> Array:
+    _require_small(np.multiply(x.shape, repeats, dtype=np.float64))
+    return np.tile(x, repeats)
+
+
+def _expand(op: Op, x: Array, shape: Array) -> Array:
+    sizes = np.broadcast_shapes(x.shape, tuple(shape.tolist()))
+    _require_small(np.array(sizes))
+    return np.broadcast_to(x, sizes).copy()
 
 
 def _divide(op: Op, a: Array, b: Array) -> Array:
@@ -177,11 +200,11 @@ FOLDS: Mapping[str, Callable[..., Array]] = {
     "ReduceMax": _reduce(np.max),
     "ReduceMin": _reduce(np.min),
     "ReduceSum": _reduce(np.sum),
-    "Tile": lambda op, x, repeats: np.tile(x, repeats),
+    "Tile": _tile,
     "CastLike": lambda op, x, like: x.astype(like.dtype),
     "Shape": lambda op, x: np.array(x.shape[op.attrs.get("start", 0) : op.attrs.get("end")], np.int64),
-    "Range": lambda op, a, b, step: np.arange(a, b, step).astype(a.dtype),
-    "Expand": lambda op, x, shape: x * np.ones(shape.tolist(), x.dtype),
+    "Range": _range,
+    "Expand": _expand,
 }
 
 

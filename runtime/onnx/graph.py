@@ -1,7 +1,7 @@
 """An ONNX file as plain values: operators, constants, inputs and outputs; what is no such graph is refused."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -14,6 +14,8 @@ from lhc_ref.modelfile import ModelFileError
 
 OLDEST_OPSET, NEWEST_OPSET = 9, 28  # NEWEST: the last one whose node tests were run
 MAX_CONSTANT = 2**30  # numbers of a constant
+TYPES = {"DOUBLE": "float64"}  # whose names in ONNX are not those of NumPy
+IN_FLOAT32 = "export the net in float32"
 SYMBOLIC_BATCH = (1009, 2003)  # two primes: what depends on the batch differs between them, see fold.py
 
 
@@ -35,11 +37,11 @@ class Op:
 
 @dataclass(frozen=True)
 class Graph:
-    """A graph of the default domain; `inputs` by name with sizes, None where a size is symbolic, or where an input is
+    """A graph of the default domain; `inputs` by name: their sizes, None where a size is symbolic; or why an input is
     no float32 array of known rank.
     """
 
-    inputs: Mapping[str, tuple[int | None, ...] | None]
+    inputs: Mapping[str, tuple[int | None, ...] | str]
     outputs: tuple[str, ...]
     ops: tuple[Op, ...]
     constants: Mapping[str, np.ndarray]
@@ -85,6 +87,8 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
             f"{path}: expected opset {OLDEST_OPSET} to {NEWEST_OPSET}, got {opset or 'none'}. Export with opset 17."
         )
     graph, problems = model.graph, []
+    if any(isinstance(name, bytes) for name in _names(graph)):
+        raise ModelFileError(f"{path}: expected names in UTF-8, got damaged ones. Export or copy it again.")
     known: dict[str, np.ndarray] = dict(constants)
     try:
         for tensor in graph.initializer:
@@ -103,19 +107,29 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
         raise ModelFileError(f"{path}: {error}") from None
     except Exception as error:  # Why all: a tensor whose bytes do not fit its shape fails in NumPy or in onnx
         raise ModelFileError(f"{path}: expected tensors that fit, got '{_line(error)}'. Export it again.") from error
-    inputs: dict[str, tuple[int | None, ...] | None] = {}
-    for item in graph.input:
-        if item.name in known:
-            continue
-        kind = item.type.tensor_type
-        if kind.elem_type != onnx.TensorProto.FLOAT or not kind.HasField("shape"):
-            inputs[item.name] = None
-            continue
-        inputs[item.name] = tuple(d.dim_value if d.HasField("dim_value") else None for d in kind.shape.dim)
+    inputs = {item.name: _sizes(onnx, item.type) for item in graph.input if item.name not in known}
     outputs = tuple(item.name for item in graph.output)
     if not problems:
         _check(onnx, model, path)
     return Graph(inputs, outputs, tuple(ops), known, tuple(problems))
+
+
+def _sizes(onnx: ModuleType, kind: Any) -> tuple[int | None, ...] | str:
+    """The sizes of an input, None where they are symbolic; or why it cannot be one."""
+    if not kind.HasField("tensor_type"):
+        return "no array, where a float32 array is needed"
+    tensor, types = kind.tensor_type, onnx.TensorProto
+    if tensor.elem_type != types.FLOAT:
+        name = types.DataType.Name(tensor.elem_type) if tensor.elem_type in types.DataType.values() else "unknown"
+        advice = (
+            IN_FLOAT32
+            if tensor.elem_type in (types.FLOAT16, types.BFLOAT16, types.DOUBLE)
+            else "leave what converts it out of the net, or give it as a constant: load(path, constants={name: array})"
+        )
+        return f"{TYPES.get(name, name.lower())}, where float32 is needed: {advice}"
+    if not tensor.HasField("shape"):
+        return "an unknown number of axes: export the net with the shapes of its inputs"
+    return tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
 
 
 def _check(onnx: ModuleType, model: Any, path: str) -> None:
@@ -125,12 +139,23 @@ def _check(onnx: ModuleType, model: Any, path: str) -> None:
     context.opset_imports = {entry.domain: entry.version for entry in model.opset_import}
     wrong = []
     for i, node in enumerate(model.graph.node):
+        if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+            continue  # Why: the check does not know what such graphs read from outside. No operator here has one.
         try:
             onnx.checker.check_node(node, context)
         except Exception as error:  # Why all: ValidationError, and what protobuf raises
             wrong.append(f"node {_name(node, i)!r} ({node.op_type}): {_line(error).rstrip('.')}")
     if wrong:
         raise ModelFileError(f"{path}: expected valid ONNX nodes, got {'; '.join(wrong)}. Export it again.")
+
+
+def _names(graph: Any) -> Iterator[str | bytes]:
+    """All names in a graph; protobuf gives bytes where they are no UTF-8."""
+    tensors = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+    yield from (item.name for item in (*tensors, *graph.input, *graph.output))
+    for node in graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
 
 
 def _name(node: Any, at: int) -> str:
@@ -158,6 +183,8 @@ def _dense(onnx: ModuleType, sparse: Any) -> np.ndarray:
     if int(np.prod(shape, dtype=np.float64)) > MAX_CONSTANT:
         raise ModelFileError(f"tensor {sparse.values.name!r}: expected at most {MAX_CONSTANT} numbers, got {shape}.")
     values, indices = _array(onnx, sparse.values), _array(onnx, sparse.indices)
+    if indices.min(initial=0) < 0:
+        raise ModelFileError(f"tensor {sparse.values.name!r}: expected indices from 0, got {indices.min()}.")
     dense = np.zeros(shape, values.dtype)
     if indices.ndim == 2:
         dense[tuple(indices.T)] = values

@@ -62,9 +62,10 @@ def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> I
     The first axis of every input is a batch of independent examples where that can be; else, if all sizes are fixed,
     the whole arrays are one example.
     """
-    sizes = [dims[0] for dims in graph.inputs.values() if dims and dims[0] is not None]
+    first = [dims[0] for dims in graph.inputs.values() if dims and not isinstance(dims, str)]
+    sizes = [size for size in first if size is not None]
     made = _convert(graph, shapes, (sizes[0], sizes[0]) if sizes else SYMBOLIC_BATCH)
-    if isinstance(made, list) and all(dims is not None and None not in dims for dims in graph.inputs.values()):
+    if isinstance(made, list) and all(not isinstance(dims, str) and None not in dims for dims in graph.inputs.values()):
         whole = _convert(graph, {}, None)
         made = whole if isinstance(whole, Imported) or len(whole) < len(made) else made
     if isinstance(made, Imported):
@@ -75,7 +76,7 @@ def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> I
     raise ModelFileError(
         f"{path}: expected a graph that can be run, got {len(made)} "
         f"{'thing' if len(made) == 1 else 'things'} that cannot: {'; '.join(text.rstrip('.') for text in made)}. "
-        "Export the net without them, see docs/onnx.md."
+        "Change the export: docs/onnx.md says what can be run."
     )
 
 
@@ -139,13 +140,13 @@ def _channels_last(graph: Graph) -> set[str]:
 def _input(
     builder: Builder,
     name: str,
-    dims: tuple[int | None, ...] | None,
+    dims: tuple[int | None, ...] | str,
     shapes: Mapping[str, tuple[int, ...]],
     last: Set[str],
     problems: list[str],
 ) -> InputSpec | None:
-    if dims is None:
-        problems.append(f"input {name!r}: expected float32 of known rank, or a constant in its place")
+    if isinstance(dims, str):
+        problems.append(f"input {name!r}: {dims}")
         return None
     if not builder.batched:
         sizes: list[int | None] = list(dims)

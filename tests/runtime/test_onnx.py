@@ -358,18 +358,34 @@ def test_external_data(tmp_path):
     assert_exact(runtime.load(tmp_path / "net.onnx").run(x), reference(model, x)["y"])
 
 
-@pytest.mark.parametrize("one_index", [True, False])
-def test_sparse_initializers(one_index, tmp_path):
-    weights = np.where(np.random.default_rng(0).random((4, 6, 3, 3)) < 0.2, whole(1, 4, 6, 3, 3), 0).astype(np.float32)
-    dense = images(node("Conv", "x w", "y"), w=weights)
-    at = np.flatnonzero(weights) if one_index else np.argwhere(weights)
-    sparse = onnx.helper.make_sparse_tensor(
-        onnx.numpy_helper.from_array(weights[weights != 0], "w"), onnx.numpy_helper.from_array(at), list(weights.shape)
-    )
+def sparse_conv(weights, at):
+    """A convolution whose weights are the non-zero ones of `weights`, at the given indices."""
+    values = onnx.numpy_helper.from_array(weights[weights != 0], "w")
     model = images(node("Conv", "x w", "y"))
-    model.graph.sparse_initializer.append(sparse)
+    model.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(values, onnx.numpy_helper.from_array(at), list(weights.shape))
+    )
+    return model
+
+
+SPARSE = np.where(np.random.default_rng(0).random((4, 6, 3, 3)) < 0.2, whole(1, 4, 6, 3, 3), 0).astype(np.float32)
+
+
+@pytest.mark.parametrize("indices", [np.flatnonzero, np.argwhere])
+def test_sparse_initializers(indices, tmp_path):
+    dense = images(node("Conv", "x w", "y"), w=SPARSE)
     x = batch_of(dense)
+    model = sparse_conv(SPARSE, indices(SPARSE))
     assert_exact(runtime.load(save(tmp_path, model)).run(x), reference(dense, x)["y"])
+
+
+@pytest.mark.parametrize(
+    ("move", "told"), [(-300, "expected indices from 0, got -"), (300, "index .* is out of bounds")]
+)
+def test_sparse_initializers_out_of_their_tensor_are_refused(move, told, tmp_path):
+    model = sparse_conv(SPARSE, np.flatnonzero(SPARSE) + move)
+    with pytest.raises(ModelFileError, match=told):
+        runtime.load(save(tmp_path, model))
 
 
 def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
@@ -431,6 +447,9 @@ def test_outputs_by_their_names_even_of_one_value(tmp_path):
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
 
+BRANCH = onnx.helper.make_graph(  # it reads x from outside
+    [node("Relu", "x", "r")], "branch", [], [onnx.helper.make_tensor_value_info("r", onnx.TensorProto.FLOAT, None)]
+)
 REFUSED = {
     "no such operator here": images(node("Selu", "x", "y")),
     "indices as a second output": images(node("MaxPool", "x", "y i", kernel_shape=[2, 2])),
@@ -446,7 +465,21 @@ REFUSED = {
         [node("Relu", "x", "r"), node("Identity", "c", "y")], {"x": [1, 6]}, "r y", {"c": whole(1, 3)}
     ),
     "reads 'z', made by none before it": images(node("Relu", "z", "y")),
-    "expected float32 of known rank": graph([node("Relu", "x", "y")], {"x": None}, "y"),
+    "input 'x': an unknown number of axes: export the net with": graph([node("Relu", "x", "y")], {"x": None}, "y"),
+    "input 'x': shape (n, 6, 0, 5): no numbers at all": images(node("Relu", "x", "y"), size=(6, 0, 5)),
+    "'If_1' (If): no such operator here": images(
+        node("Constant", "", "c", value=onnx.numpy_helper.from_array(np.array(True))),
+        node("If", "c", "y", then_branch=BRANCH, else_branch=BRANCH),
+    ),
+    "a constant of 1099511627776 numbers": images(
+        node("Range", "a b s", "r"), node("Add", "x r", "y"), a=np.int64(0), b=np.int64(2**40), s=np.int64(1)
+    ),
+    "a constant of 4 x 1099511627776 numbers": images(
+        node("Tile", "a b", "r"), node("Add", "x r", "y"), a=whole(1, 2, 1), b=np.array([2, 2**40])
+    ),
+    "a constant of 1099511627776 x 5 numbers": images(
+        node("Expand", "a b", "r"), node("Add", "x r", "y"), a=whole(1, 5), b=np.array([2**40, 1])
+    ),
     "inputs or attributes that do not fit": images(node("Clip", "x low", "y"), low=np.zeros(2, np.float32)),
     "a division by what the graph computes": images(node("Relu", "x", "r"), node("Div", "x r", "y")),
     "coordinate_transformation_mode 'other'": images(
@@ -475,6 +508,28 @@ def test_what_cannot_be_run_is_refused_with_its_reason(reason, tmp_path):
     with pytest.raises(ModelFileError, match="expected a graph that can be run, got 1 thing that cannot") as caught:
         runtime.load(save(tmp_path, REFUSED[reason]))
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [
+        ("FLOAT16", "float16, where float32 is needed: export the net in float32"),
+        ("DOUBLE", "float64, where float32 is needed: export the net in float32"),
+        ("BFLOAT16", "bfloat16, where float32 is needed: export the net in float32"),
+        ("UINT8", "uint8, where float32 is needed: leave what converts it out of the net, or give it as a constant"),
+        ("STRING", "string, where float32 is needed: leave what converts it out of the net, or give it as a constant"),
+        (None, "no array, where a float32 array is needed"),
+    ],
+)
+def test_inputs_of_other_types_are_named_with_what_to_do(kind, told, tmp_path):
+    model = images(node("Relu", "x", "y"))
+    if kind is None:
+        model.graph.input[0].type.CopyFrom(onnx.helper.make_sequence_type_proto(model.graph.input[0].type))
+    else:
+        model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
+    with pytest.raises(ModelFileError) as caught:
+        runtime.load(save(tmp_path, model))
+    assert f"input 'x': {told}" in str(caught.value)
 
 
 def test_everything_that_cannot_be_run_is_named_at_once(tmp_path):
@@ -512,6 +567,13 @@ def test_missing_or_short_external_data_are_asked_for(left, tmp_path):
     else:
         (tmp_path / "weights").write_bytes((tmp_path / "weights").read_bytes()[:left])
     with pytest.raises(ModelFileError, match=r"Put the file of external data beside it, whole\.$"):
+        runtime.load(path)
+
+
+def test_names_that_are_no_text_are_told(tmp_path):
+    path = save(tmp_path, images(node("Relu", "x", "y", name="relu")))
+    path.write_bytes(path.read_bytes().replace(b"relu", b"re\xff\xfe"))
+    with pytest.raises(ModelFileError, match=r"expected names in UTF-8, got damaged ones\. Export or copy it again"):
         runtime.load(path)
 
 
