@@ -122,7 +122,10 @@ def _print_result(folder: Path, result: dict[str, Any]) -> None:
     if result["total"]:
         print(f"  kept {result['kept']} of {result['total']} weights: density {result['density']:.4f}")
     if not result["qualified"]:
-        print("  the density is above 1.1 times its target: no epoch of the coarse stage had less")
+        print(
+            "  the epoch that the coarse stage chose does not qualify: its density is above 1.1 times the target, or not "
+            "every channel used its mask"
+        )
     print(f"  weights {result['weights_hash']}")
 
 

@@ -280,6 +280,7 @@ def test_a_run_by_the_authors_preset_and_flags(images, tmp_path, capsys):
     ]
     where = ["--out", str(tmp_path / "r"), "--data", str(images), "--batch", "32", "--no-flip"]
     assert cli.main(["train", "--preset", "authors", *small, *where, "--quiet"]) == 0
+    assert "the epoch that the coarse stage chose does not qualify" in capsys.readouterr().out
     config = runs.load(tmp_path / "r").config
     assert (config.validation, config.normalisation, config.flip, config.shift) == ("test", "authors", False, 4)
     assert (config.lr, config.decay, config.model) == (0.1, "plateau", "golden")
