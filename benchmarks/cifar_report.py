@@ -108,11 +108,14 @@ def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
     if any(run.history for run in logs):
         curves(logs, page.with_name("cifar10-curves.png"))
         pictures.append("![Validation accuracy and density by epoch](cifar10-curves.png)")
+    stored = log.with_name("patterns.json")
     learned = next((run for run in sorted(logs, key=lambda run: not run.done) if _draws(run)), None)
-    drawn = page.with_name("cifar10-patterns.png")
     if learned:
-        _draw_patterns(learned, drawn)
-    if learned or drawn.exists():  # the latter: of a run that is done and whose net is gone
+        atomic_write_text(stored, json.dumps(_patterns(learned), indent=1) + "\n")
+    if stored.exists():
+        drawn = json.loads(stored.read_text())
+        kernels = patterns.from_json(drawn["layers"])
+        patterns.draw(kernels, page.with_name("cifar10-patterns.png"), drawn["title"], dpi=80)
         pictures.append("![The patterns of the LHC layers](cifar10-patterns.png)")
     measured = json.loads(speed.read_text()) if speed.exists() else {}
     parts = [
@@ -153,7 +156,8 @@ end of a run. Each run has one BLAS thread.
 
 {verdicts}
 
-Every epoch of every run is a line of `{log}`; a finished run whose folder is gone is reported from there.
+Every epoch of every run is a line of `{log}`; a finished run whose folder is gone is reported from there, and
+the picture of patterns is drawn from `patterns.json` beside it.
 """
 
 
@@ -270,14 +274,14 @@ def curves(logs: Sequence[RunLog], path: Path) -> None:
     atomic_write(path, lambda file: figure.savefig(file, format="png"))
 
 
-def _draw_patterns(run: RunLog, path: Path) -> None:
-    """A PNG of the patterns that a run has learned so far."""
+def _patterns(run: RunLog) -> dict[str, Any]:
+    """The patterns that a run has learned so far, for a picture that can be drawn when its net is gone."""
     assert run.folder is not None
     net, dataset = runs.load(run.folder).trainer.net, data.load(run.config["data"])
     spec = export.to_spec(net, preprocessing=None, classes=dataset.classes, metadata={})
     figure = f"test accuracy {run.result['test_accuracy']:.2%}" if run.done else run.state
     title = f"CIFAR-10, {run.name}: density {(run.result or run.history[-1])['density']:.3f}, {figure}"
-    patterns.draw(spec, path, title, dpi=60)
+    return {"title": title, "layers": patterns.to_json(patterns.masked_kernels(spec))}
 
 
 def measure_speed(logs: Sequence[RunLog], source: str, path: Path) -> None:

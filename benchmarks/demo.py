@@ -102,7 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     _title("Measure: both nets in turns, after the outputs were compared")
     timing = _time(dense, lhc, test)
     picture = options.out / "patterns.png"
-    patterns.draw(runtime.load(lhc.file).spec, picture, _caption(figures[lhc.name]))
+    patterns.draw(patterns.masked_kernels(runtime.load(lhc.file).spec), picture, _caption(figures[lhc.name]))
     _title("Result")
     for line in _table(figures[dense.name], figures[lhc.name], timing):
         print(line)

@@ -1,6 +1,7 @@
 """A picture of the patterns that a net has learned."""
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from lhc_ref.modelfile import MaskedKernel, ModelSpec
 COLOURS = np.array([(222, 228, 234), (23, 64, 109), (255, 255, 255)], np.uint8)  # a dropped tap, a kept one, a gap
 GAP = 2
 TAP_PIXELS, GAP_PIXELS = 12, 10  # of one tap with its line, and between two patterns
-PATTERN_INCHES, WIDEST_INCHES = 0.42, 40.0
+PATTERN_INCHES, WIDEST_INCHES = 0.42, 16.0
+ROW_PATTERNS = 48  # side by side in one row of layers
 MOST_LABELS = 8
 
 
@@ -22,12 +24,37 @@ def masked_kernels(spec: ModelSpec) -> dict[str, MaskedKernel]:
     return {name: kernel for name, kernel in kernels.items() if isinstance(kernel, MaskedKernel)}
 
 
-def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str, dpi: int = 150) -> None:
+def to_json(kernels: Mapping[str, MaskedKernel]) -> dict[str, Any]:
+    """The masks as values for JSON, a bit a tap: what a picture is drawn from, without the weights."""
+    return {
+        name: {
+            "shape": list(kernel.shape),
+            "groups": [kernel.group_in, kernel.group_out],
+            "mask": np.packbits(kernel.mask).tobytes().hex(),
+        }
+        for name, kernel in kernels.items()
+    }
+
+
+def from_json(layers: Mapping[str, Any]) -> dict[str, MaskedKernel]:
+    """What `to_json` was given, with ones for weights."""
+    kernels = {}
+    for name, layer in layers.items():
+        (kh, kw, c_in, c_out), (group_in, group_out) = layer["shape"], layer["groups"]
+        shape = kh, kw, -(-c_in // group_in), -(-c_out // group_out)
+        bits = np.frombuffer(bytes.fromhex(layer["mask"]), np.uint8)
+        mask = np.unpackbits(bits, count=int(np.prod(shape))).astype(bool).reshape(shape)
+        ones = np.ones((kh, kw, c_in, c_out), np.float32)
+        kernels[name] = MaskedKernel.from_dense(ones, mask, group_in, group_out)
+    return kernels
+
+
+def draw(kernels: Mapping[str, MaskedKernel], path: str | os.PathLike[str], title: str, dpi: int = 150) -> None:
     """Write a PNG: for each layer its patterns, one small picture for each pair of input and output groups.
 
     Parameters
     ----------
-    spec : a net with at least one masked kernel
+    kernels : at least one, by layer
     path, title : of the picture
     dpi : its pixels an inch
 
@@ -35,12 +62,13 @@ def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str, dpi: int = 1
     ------
     MissingExtraError : without matplotlib.
     """
-    kernels = masked_kernels(spec)
-    across = [kernel.mask.shape[3] for kernel in kernels.values()]
-    down = max(kernel.mask.shape[2] for kernel in kernels.values())
-    inches = min(PATTERN_INCHES, WIDEST_INCHES / sum(across))
-    size = (max(inches * sum(across) + 0.8 * len(across), 7.0), inches * down + 2.2)
-    figure = extras.plots().Figure(figsize=size, dpi=dpi, layout="constrained")
+    rows = _rows(kernels)
+    across = [sum(kernels[name].mask.shape[3] for name in row) for row in rows]
+    down = [max(kernels[name].mask.shape[2] for name in row) for row in rows]
+    inches = min(PATTERN_INCHES, WIDEST_INCHES / max(across))
+    width = max(inches * max(across) + 0.8 * max(map(len, rows)), 7.0)
+    heights = [inches * count + 1.2 for count in down]
+    figure = extras.plots().Figure(figsize=(width, sum(heights) + 1.0), dpi=dpi, layout="constrained")
     figure.suptitle(title, x=0.01, ha="left", fontsize=13)
     figure.supxlabel(
         "One small picture for each group of input channels (down) and group of output channels (across): "
@@ -49,10 +77,28 @@ def draw(spec: ModelSpec, path: str | os.PathLike[str], title: str, dpi: int = 1
         ha="left",
         fontsize=9,
     )
-    panels = figure.subplots(1, len(kernels), squeeze=False, width_ratios=across)[0]
-    for axes, (name, kernel) in zip(panels, kernels.items(), strict=True):
-        _panel(axes, name, kernel)
+    parts = figure.subfigures(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
+    for part, row, count in zip(parts, rows, across, strict=True):
+        # Why one more, empty: all rows have one scale.
+        widths = [*(kernels[name].mask.shape[3] for name in row), max(across) - count + 1e-3]
+        *panels, rest = part.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+        rest.set_axis_off()
+        for axes, name in zip(panels, row, strict=True):
+            _panel(axes, name, kernels[name])
     atomic_write(path, lambda file: figure.savefig(file, format="png"))
+
+
+def _rows(kernels: Mapping[str, MaskedKernel]) -> list[list[str]]:
+    """The layers in rows of at most `ROW_PATTERNS` patterns side by side, or of one layer."""
+    rows: list[list[str]] = [[]]
+    count = 0
+    for name, kernel in kernels.items():
+        count += kernel.mask.shape[3]
+        if rows[-1] and count > ROW_PATTERNS:
+            rows.append([])
+            count = kernel.mask.shape[3]
+        rows[-1].append(name)
+    return rows
 
 
 def _panel(axes: Any, name: str, kernel: MaskedKernel) -> None:

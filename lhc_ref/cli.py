@@ -123,8 +123,8 @@ def _print_result(folder: Path, result: dict[str, Any]) -> None:
         print(f"  kept {result['kept']} of {result['total']} weights: density {result['density']:.4f}")
     if not result["qualified"]:
         print(
-            "  the epoch that the coarse stage chose does not qualify: its density is above 1.1 times the target, or not "
-            "every channel used its mask"
+            "  the epoch that the coarse stage chose does not qualify: its density is above 1.1 times the target, "
+            "or not every channel used its mask"
         )
     print(f"  weights {result['weights_hash']}")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks import demo, patterns, reasons, training
 from lhc_ref import modelfile
 from lhc_ref.errors import LhcError
-from lhc_ref.modelfile import InputSpec, MaskedKernel, ModelSpec, Node
+from lhc_ref.modelfile import MaskedKernel
 from runtime.bench import machine, timing
 from runtime.commands import verify
 from runtime.facts import LayerFacts
@@ -244,16 +244,40 @@ def test_mosaic_shows_each_tap():
         assert tuple(picture[row, column]) == tuple(patterns.COLOURS[int(mask[ky, kx, gi, go])])
 
 
+def a_kernel(c_in, c_out, group, seed=0):
+    kernel = np.ones((5, 1, c_in, c_out), np.float32)
+    mask = np.random.default_rng(seed).random((5, 1, -(-c_in // group), -(-c_out // group))) < 0.5
+    return MaskedKernel.from_dense(kernel, mask, group, group)
+
+
 @pytest.mark.parametrize("group", [1, 8, 64])
 def test_pictures_of_other_nets(tmp_path, group):
-    kernel = MaskedKernel.from_dense(
-        np.ones((5, 1, 20, 130), np.float32), np.ones((5, 1, -(-20 // group), -(-130 // group)), bool), group, group
-    )
-    node = Node("conv2d", "a layer", ("x",), "y", {"padding": "same"}, {"kernel": kernel})
-    spec = modelfile.validate(ModelSpec((InputSpec("x", (8, 8, 20)),), ("y",), (node,)))
-    patterns.draw(spec, tmp_path / "p.png", "title")
+    patterns.draw({"a layer": a_kernel(20, 130, group), "another": a_kernel(3, 4, 1)}, tmp_path / "p.png", "title")
     with Image.open(tmp_path / "p.png") as image:
         assert image.format == "PNG"
+
+
+def test_layers_stand_in_rows():
+    most = patterns.ROW_PATTERNS
+    kernels = {
+        "a": a_kernel(1, 2, 1),
+        "b": a_kernel(1, most - 2, 1),
+        "c": a_kernel(1, 2 * most, 1),
+        "d": a_kernel(1, 1, 1),
+    }
+    assert patterns._rows(kernels) == [["a", "b"], ["c"], ["d"]]
+
+
+def test_masks_come_back_from_json():
+    kernels = {name: a_kernel(20, 13, group) for name, group in (("a", 1), ("b", 8))}
+    again = patterns.from_json(json.loads(json.dumps(patterns.to_json(kernels))))
+    for name, kernel in kernels.items():
+        assert np.array_equal(again[name].mask, kernel.mask)
+        assert (again[name].shape, again[name].group_in, again[name].kept) == (
+            kernel.shape,
+            kernel.group_in,
+            kernel.kept,
+        )
 
 
 def test_the_folder_of_the_demonstration_is_ignored_by_git():
