@@ -13,7 +13,10 @@ from lhc_ref.arrays import namespace, to_numpy
 from lhc_ref.errors import ConfigError, MissingExtraError
 from lhc_ref.layers import Pass
 from lhc_ref.models import make_net
+from lhc_ref.optim import SGD
 from lhc_ref.regularizer import density_penalty
+from lhc_ref.related.adam import Adam
+from lhc_ref.related.xrda import XRDA
 from lhc_ref.tape import VJPS, Tape, apply
 from lhc_ref.training import Trainer
 from tests.lhc_ref import device_arrays
@@ -84,6 +87,19 @@ def test_every_operator_and_its_derivative_have_the_same_bits(device, primal):
         else:
             assert namespace(of_device) is device
             assert_identical(to_numpy(of_device), np.asarray(plain))
+
+
+@pytest.mark.parametrize("make", [SGD, Adam, XRDA])
+def test_every_optimizer_has_the_same_bits(device, make):
+    start, *gradients = np.random.default_rng(2).standard_normal((4, 3, 2)).astype(np.float32)
+    found = []
+    for xp in (np, device):
+        optimizer, weights = make(), {"w": xp.asarray(start.copy())}
+        for gradient in gradients:
+            optimizer.update(weights, {"w": xp.asarray(gradient)}, 0.5)
+        found.append(to_numpy(weights["w"]))
+    assert_identical(found[1], found[0])
+    assert (found[0] != start).all()
 
 
 X, PIXEL, C = (np.random.default_rng(1).standard_normal(shape) for shape in ((2, 4, 6, 4), (2, 1, 1, 4), (4,)))
