@@ -149,4 +149,8 @@ def test_derivative(primal):
             tuple(part(dy, *args, **options) for part in vjp) if isinstance(vjp, tuple) else vjp(dy, *args, **options)
         )
 
+    y = primal(*case.args, **case.options)
+    cotangents = whole(np.zeros_like(y), *case.args, **case.options)
+    # Nothing is left unchecked by being None.
+    assert [d is not None for d in cotangents] == [a.dtype == np.float64 for a in case.args]
     assert_derivatives(case.surrogate or primal, whole, case.args, options=case.options)
