@@ -205,14 +205,13 @@ def _say(show: bool) -> Callable[[str], None]:
 
 
 def _bar(run: Run, show: bool) -> tqdm:
-    """A progress bar over all steps of the run; on a terminal only."""
+    """How much is done, how long the rest takes, and `_live`: on a terminal only, of which 80 columns are enough."""
     config, trainer = run.config, run.trainer
     steps = len(trainer.batches)
     return tqdm(
-        desc=config.conv,
+        bar_format="{percentage:3.0f}% {remaining}{postfix}",
         total=(config.epochs_coarse + config.epochs_fine) * steps,
         initial=len(trainer.progress.history) * steps + trainer.progress.step,
-        unit="step",
         disable=None if show else True,
         dynamic_ncols=True,
     )
@@ -221,16 +220,16 @@ def _bar(run: Run, show: bool) -> tqdm:
 def _live(trainer: Trainer) -> str:
     """This epoch so far, and what the last one came to."""
     progress = trainer.progress
-    last = progress.history[-1] if progress.history else None
-    parts = [f"{progress.stage} {progress.epoch}"]
+    parts = []
     if progress.step:
         images = min(progress.step * trainer.config.batch, len(trainer.batches.order))
-        parts.append(f"loss {progress.loss_sum / images:.3f}, accuracy {progress.hits / images:.1%}")
+        parts.append(f"loss {progress.loss_sum / images:.2f}, acc {progress.hits / images:.1%}")
     if not trainer.done:
-        parts.append(f"rate {trainer.rate():.4g}")
-    if last:
-        parts.append(f"last validation {last['validation_accuracy']:.1%}, density {last['density']:.3f}")
-    return ", ".join(parts)
+        parts.append(f"rate {trainer.rate():.3g}")
+    if progress.history:
+        last = progress.history[-1]
+        parts.append(f"last density {last['density']:.3f}, val acc {last['validation_accuracy']:.1%}")
+    return f"{progress.stage} {progress.epoch}: {', '.join(parts)}"
 
 
 @contextlib.contextmanager

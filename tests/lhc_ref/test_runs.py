@@ -1,5 +1,7 @@
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -7,6 +9,7 @@ import threading
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from lhc_ref import blas, checkpoint, cli, data, modelfile, runs
 from lhc_ref.config import read_toml, resolve
@@ -155,6 +158,29 @@ def test_training_leaves_signal_handlers_as_they_were_and_works_in_a_thread(imag
     thread.start()
     thread.join()
     assert results[0]["weights_hash"] == results[1]["weights_hash"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+class Eager(tqdm):
+    """Writes its line at every step."""
+
+    def __init__(self, **options):
+        super().__init__(mininterval=0, **options)
+
+
+def test_80_columns_tell_loss_accuracy_rate_and_density(images, tmp_path, monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(runs, "tqdm", Eager)
+    runs.train(small_config(images), tmp_path / "r")
+    told = r" *\d+% \d\d:\d\d, coarse 2: loss \d\.\d\d, acc \d+\.\d%, rate 0\.\d+, last density \d\.\d{3}"
+    lines = [found for line in terminal.getvalue().split("\r") if (found := re.match(told, line))]
+    assert lines
+    assert max(found.end() for found in lines) < 80
 
 
 def test_what_is_no_run(folder, tmp_path, images):
