@@ -1,50 +1,83 @@
 """What a plan does, layer by layer, as a table or JSON."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from runtime.facts import LayerFacts
 
 
 @dataclass(frozen=True)
+class Part:
+    """Images of a batch that run together: how many, how they lie in memory, bytes of the weights as they are packed
+    for that, and what each layer does. MACs are of one image; computed ones include stored zeros.
+    """
+
+    images: int
+    layout: str
+    bytes: int
+    rows: tuple[LayerFacts, ...]
+
+
+@dataclass(frozen=True)
 class Explanation:
-    """Facts of every layer for one batch size. MACs are of one image; computed ones include stored zeros."""
+    """How a batch size runs: in one part, or in two or three with kernels of their own, one after the other."""
 
     batch: int
-    layout: str
-    rows: tuple[LayerFacts, ...]
-    bytes: int
+    parts: tuple[Part, ...]
+
+    @property
+    def layout(self) -> str:
+        """Of the first part."""
+        return self.parts[0].layout
+
+    @property
+    def rows(self) -> tuple[LayerFacts, ...]:
+        """The layers in the first part."""
+        return self.parts[0].rows
+
+    @property
+    def bytes(self) -> int:
+        """Packed weights of all parts."""
+        return sum(part.bytes for part in self.parts)
 
     def json(self) -> str:
         """The facts as JSON."""
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(asdict(self) | {"bytes": self.bytes}, indent=1)
 
     def __str__(self) -> str:
-        head = ("layer", "shape", "kernel", "density", "MACs nominal", "kept", "executed", "computed", "bytes")
-        table = [head] + [self._row(f) for f in self.rows]
-        widths = [max(len(row[i]) for row in table) for i in range(len(head))]
-        lines = [
-            "  ".join(
-                cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in table
-        ]
-        for i, facts in enumerate(self.rows, start=1):
-            lines[i] += f"  {facts.why}"
-        lines[0] += "  why"
-        return f"batch {self.batch}, layout {self.layout}, {self.bytes:,} bytes of packed weights\n" + "\n".join(
-            line.rstrip() for line in lines
-        )
+        if len(self.parts) == 1:
+            return "\n".join(_table(f"batch {self.batch}, layout {self.layout}", self.parts[0]))
+        lines = [f"batch {self.batch}, in {len(self.parts)} parts, {self.bytes:,} bytes of packed weights"]
+        for part in self.parts:
+            lines += ["", *_table(f"{part.images} of the images, layout {part.layout}", part)]
+        return "\n".join(lines)
 
-    @staticmethod
-    def _row(f: LayerFacts) -> tuple[str, ...]:
-        shape = "x".join(map(str, f.shape)) + " > " + "x".join(map(str, f.out_shape))
-        numbers = (f.macs_nominal, f.macs_kept, f.macs_executed, f.macs_computed)
-        return (
-            f.layer,
-            shape,
-            f.kernel,
-            "" if f.density is None else f"{f.density:.3f}",
-            *(f"{n:,}" if n else "" for n in numbers),
-            f"{f.bytes:,}",
+
+HEAD = ("layer", "shape", "kernel", "density", "MACs nominal", "kept", "executed", "computed", "bytes", "share")
+
+
+def _table(title: str, part: Part) -> list[str]:
+    profiled = any(facts.share is not None for facts in part.rows)
+    columns = len(HEAD) - (not profiled)
+    cells = [HEAD[:columns], *(tuple(_row(facts))[:columns] for facts in part.rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(columns)]
+    whys = ["why", *(facts.why for facts in part.rows)]
+    lines = [
+        "  ".join(
+            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
+        for row in cells
+    ]
+    title += f", {part.bytes:,} bytes of packed weights"
+    return [title, *(f"{line}  {why}".rstrip() for line, why in zip(lines, whys, strict=True))]
+
+
+def _row(f: LayerFacts) -> Iterator[str]:
+    yield f.layer
+    yield "x".join(map(str, f.shape)) + " > " + "x".join(map(str, f.out_shape))
+    yield f.kernel
+    yield "" if f.density is None else f"{f.density:.3f}"
+    yield from (f"{n:,}" if n else "" for n in (f.macs_nominal, f.macs_kept, f.macs_executed, f.macs_computed))
+    yield f"{f.bytes:,}"
+    yield "" if f.share is None else f"{f.share:.1%}"

@@ -20,7 +20,7 @@ class KernelCost:
 @dataclass(frozen=True)
 class LayerFacts:
     """What `explain` tells of one layer; MACs are of one image, bytes of the packed weights and index. `candidates` are
-    all kernels that could run it, the chosen one among them.
+    all kernels that could run it, the chosen one among them. `share` is that of a run's time, if it was profiled.
     """
 
     layer: str
@@ -37,6 +37,7 @@ class LayerFacts:
     predicted_cycles: float
     bytes: int
     candidates: tuple[KernelCost, ...]
+    share: float | None = None
 
 
 def layer_facts(

@@ -16,7 +16,8 @@ from runtime import borders
 from runtime.borders import Arrays
 from runtime.cut import cut
 from runtime.execute import Executor, Receivers
-from runtime.explain import Explanation
+from runtime.explain import Explanation, Part
+from runtime.facts import LayerFacts
 from runtime.layout import Layout
 from runtime.plan import Draft, Plan, build, draft
 from runtime.profile import Profile, require_clock, summarize
@@ -76,6 +77,7 @@ class Model:
         self._plan_lock = threading.RLock()
         self._executor = Executor()
         self._timed: dict[str, Timed] = {}
+        self._profiles: dict[int, Profile] = {}  # the last of each batch size
         if source is not None and source.trial is not None:
             source.trial.require(self.spec, "trial")
             self._timed.update(source.trial.layouts)
@@ -176,7 +178,8 @@ class Model:
                 for plan, part in self._parts(batch)
             ]
             samples.append((time.perf_counter() - begin, timed))
-        return summarize(batch, workers, samples)
+        self._profiles[batch] = found = summarize(batch, workers, samples)
+        return found
 
     def trial(self, batch: int, repeats: int = 5, threads: int | None = None) -> dict[str, str]:
         """Time every kernel that could run each layer at a batch size, and from now on use the fastest.
@@ -213,6 +216,7 @@ class Model:
             for name in timed:
                 self._plans.pop(name, None)
             self._executor = Executor()
+            self._profiles.clear()
         rows = zip(*(self.plan(layout).facts for layout, _ in parts), strict=True)
         return {part[0].layer: " and ".join(dict.fromkeys(facts.kernel for facts in part)) for part in rows}
 
@@ -246,12 +250,18 @@ class Model:
 
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, for a batch size; `str()` gives the table, `.rows` the facts, `.json()`
-        JSON.
+        JSON. A batch that is cut has rows for each of its `.parts`, and `.rows` are those of the first. Layers have
+        their share of the time where this batch size was profiled.
         """
         require_count("batch", batch)
-        parts = self.layouts(batch)
-        layout = parts[0][0]
-        return Explanation(batch, layout.name, self.plan(layout).facts, self.plan(layout).bytes)
+        with self._plan_lock:
+            plans = [(self.plan(layout), layout.name, count) for layout, count in self.layouts(batch)]
+            profile = self._profiles.get(batch)
+        parts = [
+            Part(count, name, plan.bytes, plan.facts if profile is None else _with_shares(plan.facts, profile, number))
+            for number, (plan, name, count) in enumerate(plans)
+        ]
+        return Explanation(batch, tuple(parts))
 
     def packed_bytes(self, batch: int) -> int:
         """Memory that the weights take as they are packed for a batch size, in each layout that it runs in."""
@@ -292,6 +302,11 @@ class Model:
                 "a model that was not loaded from a file cannot be pickled. Save it with lhc_ref.modelfile.save first."
             )
         return self.source.reopen, (replace(self.source, trial=self._trial()),)
+
+
+def _with_shares(rows: tuple[LayerFacts, ...], profile: Profile, part: int) -> tuple[LayerFacts, ...]:
+    """The layers of a part of a batch, each with its share of the run's time."""
+    return tuple(replace(row, share=timed.shares[part]) for row, timed in zip(rows, profile.layers, strict=True))
 
 
 def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> Views:

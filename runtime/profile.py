@@ -23,12 +23,15 @@ Sample = tuple[float, Sequence[tuple[Plan, np.ndarray]]]  # seconds of a run; ea
 
 @dataclass(frozen=True)
 class LayerTime:
-    """A layer, its kernel (several where a batch is cut into parts), its seconds, and their share of the run."""
+    """A layer, its kernel (several where a batch is cut into parts), its seconds, their share of the run, and the share
+    of each part.
+    """
 
     layer: str
     kernel: str
     seconds: float
     share: float
+    shares: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,8 @@ def require_clock() -> None:
 def summarize(batch: int, threads: int, samples: Sequence[Sample]) -> Profile:
     """The medians of several timed runs of one batch. A part's steps are its inputs, its layers and its outputs."""
     plans = [plan for plan, _ in samples[0][1]]
-    layers = np.median([sum(layer_steps(plan, steps) for plan, steps in parts) for _, parts in samples], axis=0)
+    by_part = np.array([[layer_steps(plan, steps) for plan, steps in parts] for _, parts in samples])
+    layers, shares = np.median(by_part.sum(1), axis=0), np.median(by_part, axis=0).T
     imports, exports = (
         [sum(float(steps[[b.step for b in borders(plan)]].sum()) for plan, steps in parts) for _, parts in samples]
         for borders in (lambda plan: plan.inputs, lambda plan: plan.outputs)
@@ -98,8 +102,8 @@ def summarize(batch: int, threads: int, samples: Sequence[Sample]) -> Profile:
         len(samples),
         run_s,
         tuple(
-            LayerTime(facts.layer, kernel, float(seconds), float(seconds) / run_s)
-            for facts, kernel, seconds in zip(plans[0].facts, kernels, layers, strict=True)
+            LayerTime(facts.layer, kernel, float(seconds), float(seconds) / run_s, tuple(map(float, of_parts / run_s)))
+            for facts, kernel, seconds, of_parts in zip(plans[0].facts, kernels, layers, shares, strict=True)
         ),
         float(np.median(imports)),
         float(np.median(exports)),

@@ -45,9 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
         "file_bytes": os.stat(arguments.file).st_size,
         **_model_facts(model.spec),
         "batch": explanation.batch,
-        "layout": explanation.layout,
         "packed_bytes": explanation.bytes,
-        "layers": _layer_facts(model.spec, explanation.rows),
+        "parts": [
+            {
+                "images": part.images,
+                "layout": part.layout,
+                "packed_bytes": part.bytes,
+                "layers": _layer_facts(model.spec, part.rows),
+            }
+            for part in explanation.parts
+        ],
         "patterns": _pattern_facts(model.spec),
         "machine": machine_facts(),
     }
@@ -145,29 +152,45 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     """The text for people."""
     yield from _head(facts)
     yield ""
-    yield f"layers for batch {facts['batch']}, layout {facts['layout']}: MACs of one image, cycles of one group"
-    yield from _layer_table(facts["layers"])
-    yield ""
-    yield "kernels and why"
-    width = max(len(layer["name"]) for layer in facts["layers"])
-    for layer in facts["layers"]:
-        yield f"{INDENT}{layer['name'].ljust(width)}  {layer['kernel']}: {layer['why']}"
-    for census in facts["patterns"]:
+    if len(facts["parts"]) > 1:
+        yield f"batch {facts['batch']} is run in {len(facts['parts'])} parts, one after the other"
         yield ""
-        yield from _draw(census)
-    if not facts["patterns"]:
-        yield from ("", "patterns: no layer has a mask")
+    for part in facts["parts"]:
+        yield f"layers for batch {part['images']}, layout {part['layout']}: MACs of one image, cycles of one group"
+        yield from _layer_table(part["layers"])
+        yield ""
+        yield "kernels and why"
+        width = max(len(layer["name"]) for layer in part["layers"])
+        for layer in part["layers"]:
+            yield f"{INDENT}{layer['name'].ljust(width)}  {layer['kernel']}: {layer['why']}"
+        yield ""
+    yield from _patterns(facts["patterns"])
     machine = facts["machine"]
-    yield ""
     yield (
         f"this machine: {machine['threads']} threads for {machine['cores']} cores, "
         f"vectors of {machine['lanes']} float32 ({machine['vectors']})"
     )
 
 
+def _patterns(found: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """The pictures of all layers with a mask."""
+    for census in found:
+        yield from _draw(census)
+        yield ""
+    if not found:
+        yield from ("patterns: no layer has a mask", "")
+
+
 def _head(facts: dict[str, Any]) -> Iterator[str]:
+    layers = facts["parts"][0]["layers"]
+
     def total(key: str) -> int:
-        return sum(layer[key] or 0 for layer in facts["layers"])
+        return sum(layer[key] or 0 for layer in layers)
+
+    def macs(kind: str) -> str:
+        """Those that are computed differ between parts."""
+        of_parts = (sum(layer[f"macs_{kind}"] for layer in part["layers"]) for part in facts["parts"])
+        return " or ".join(dict.fromkeys(f"{count:,}" for count in of_parts))
 
     kind = "ONNX file" if is_onnx(facts["file"]) else f"model file of format {facts['version']}"
     yield f"{facts['file']}: {kind}, {facts['file_bytes']:,} bytes"
@@ -184,10 +207,9 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
         )
     lines += [(printable(key), printable(value)) for key, value in facts["metadata"].items()]
     weights, kept = total("weights"), total("weights_kept")
-    macs = (f"{total(f'macs_{kind}'):,} {kind}{note}" for kind, note in MAC_KINDS.items())
     lines += [
         ("weights", f"{kept:,} kept of {weights:,}: density {kept / max(weights, 1):.3f}, biases included"),
-        ("MACs an image", ", ".join(macs)),
+        ("MACs an image", ", ".join(f"{macs(kind)} {kind}{note}" for kind, note in MAC_KINDS.items())),
         ("memory", f"{facts['file_bytes']:,} bytes in the file, {facts['packed_bytes']:,} packed to run"),
     ]
     width = max(len(label) for label, _ in lines)

@@ -43,8 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
     with note_if_slow("still timing every kernel of every layer"):
         for batch in arguments.batch:
             model.trial(batch, arguments.repeats, used)
-            layers = [_facts(row) for row in model.explain(batch).rows]
-            found.append({"batch": batch, "threads": used, "repeats": arguments.repeats, "layers": layers})
+            for part in model.explain(batch).parts:
+                layers = [_facts(row) for row in part.rows]
+                found.append({"batch": part.images, "threads": used, "repeats": arguments.repeats, "layers": layers})
     model.save_trial(arguments.out)
     facts = {"file": arguments.file, "out": arguments.out, "batches": found}
     emit(facts, _lines(facts), arguments.json)

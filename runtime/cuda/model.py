@@ -16,7 +16,7 @@ from runtime.cuda import memory
 from runtime.cuda.gate import cuda, failures, occupy, require_device, simulated
 from runtime.cuda.plan import USER, GpuPlan, Launch, build
 from runtime.cuda.registry import ENTRIES, Entry
-from runtime.explain import Explanation
+from runtime.explain import Explanation, Part
 from runtime.model import Model, Source, Views, require_count
 from runtime.profile import LayerTime, Profile
 from runtime.views import View
@@ -245,9 +245,10 @@ class GpuModel(Model):
         require_count("images in x", batch)
         times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
         total, of_layer, copies = sum(times), *plan.seconds_of_layers(times)
+        shares = [seconds / total if total else 0.0 for seconds in of_layer]
         layers = tuple(
-            LayerTime(facts.layer, facts.kernel, seconds, seconds / total if total else 0.0)
-            for facts, seconds in zip(plan.facts, of_layer, strict=True)
+            LayerTime(facts.layer, facts.kernel, seconds, share, (share,))
+            for facts, seconds, share in zip(plan.facts, of_layer, shares, strict=True)
         )
         return Profile(batch, 1, repeats, total, layers, *copies, 0.0)
 
@@ -281,7 +282,7 @@ class GpuModel(Model):
         """What each layer runs and why, with the roofline that the choice rests on; nothing in it is measured."""
         require_count("batch", batch)
         plan = self.gpu_plan(batch)
-        return Explanation(batch, LAYOUT, plan.facts, plan.bytes)
+        return Explanation(batch, (Part(batch, LAYOUT, plan.bytes, plan.facts),))
 
     def packed_bytes(self, batch: int) -> int:
         """Memory of the device that the weights take."""

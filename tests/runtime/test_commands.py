@@ -116,15 +116,15 @@ def test_info_tells_what_is_in_the_file(model, capsys):
     assert facts["preprocessing"] == {"subtract": [2.0], "divide": [4.0]}
     assert facts["classes"] == list(CLASSES)
     assert facts["metadata"] == {"made\nby": "a \x1b[1mtest"}
-    convolutions = [layer for layer in facts["layers"] if layer["weights"]]
+    convolutions = [layer for layer in facts["parts"][0]["layers"] if layer["weights"]]
     assert [layer["weights_kept"] for layer in convolutions] == [stored[0].kept, stored[1].kept + 6, 18]
     assert [layer["weights"] for layer in convolutions] == [72, 48 + 6, 18]
     assert [layer["file_bytes"] for layer in convolutions] == [3 + 4 * stored[0].kept, 2 + 4 * stored[1].kept + 24, 72]
     assert convolutions[0]["density"] == stored[0].density
     assert convolutions[0]["macs_nominal"] == 72 * 30
     assert convolutions[0]["macs_kept"] == stored[0].kept * 30
-    assert facts["packed_bytes"] >= sum(layer["packed_bytes"] for layer in facts["layers"])
-    assert all(layer["kernel"] and layer["why"] for layer in facts["layers"])
+    assert facts["packed_bytes"] >= sum(layer["packed_bytes"] for layer in facts["parts"][0]["layers"])
+    assert all(layer["kernel"] and layer["why"] for layer in facts["parts"][0]["layers"])
 
 
 def test_info_counts_patterns(model, capsys):
@@ -173,10 +173,25 @@ def test_info_without_masks_classes_and_preprocessing(tmp_path, capsys, batch):
     assert "classes" not in text
 
 
+def test_info_of_a_batch_that_is_cut_tells_of_both_parts(model, capsys):
+    facts = facts_of(capsys, "info", model, "--batch", 2 * LANES + 1)
+    wanted = [(layout.name, images) for layout, images in runtime.load(model).layouts(2 * LANES + 1)]
+    assert [(part["layout"], part["images"]) for part in facts["parts"]] == wanted
+    assert len(wanted) == 2
+    assert facts["packed_bytes"] == sum(part["packed_bytes"] for part in facts["parts"])
+    cli.main(["info", model, "--batch", str(2 * LANES + 1)])
+    text = capsys.readouterr().out
+    assert f"batch {2 * LANES + 1} is run in 2 parts, one after the other\n" in text
+    for layout, images in wanted:
+        assert f"\nlayers for batch {images}, layout {layout}: MACs of one image" in text
+    for layer in (layer for part in facts["parts"] for layer in part["layers"]):
+        assert f"  {layer['kernel']}: {layer['why']}\n" in text
+
+
 def test_info_counts_the_zeros_of_a_net_without_weights(tmp_path, capsys):
     facts = facts_of(capsys, "info", saved(tmp_path, two_ended_net()))
     assert facts["patterns"] == []
-    assert all(layer["density"] is None for layer in facts["layers"])
+    assert all(layer["density"] is None for layer in facts["parts"][0]["layers"])
 
 
 # --- predict ---------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runtime import topology
-from runtime.kernels.machine import AVX2, AVX512, GENERIC, NEON, Machine, compiler_features
+from runtime.kernels.machine import AVX2, AVX512, GENERIC, LANES, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
 from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tile
 from runtime.layout import BLOCK, IMAGES, LAYOUTS, round_up
@@ -75,8 +75,23 @@ def test_explain_as_a_table_and_as_json(batch):
         assert facts.kernel in line
         assert line.endswith(facts.why)
     data = json.loads(explanation.json())
-    assert [row["kernel"] for row in data["rows"]] == [facts.kernel for facts in explanation.rows]
+    assert [row["kernel"] for row in data["parts"][0]["rows"]] == [facts.kernel for facts in explanation.rows]
     assert data["bytes"] == explanation.bytes > 0
+
+
+def test_explain_of_a_batch_that_is_cut_tells_of_both_parts():
+    model, batch = Model(SPEC), 2 * LANES + 1
+    (first, many), (second, one) = model.layouts(batch)
+    explanation = model.explain(batch)
+    assert [(part.layout, part.images) for part in explanation.parts] == [(first.name, many), (second.name, one)]
+    assert [part.rows for part in explanation.parts] == [model.plan(first).facts, model.plan(second).facts]
+    assert explanation.bytes == model.plan(first).bytes + model.plan(second).bytes == model.packed_bytes(batch)
+    text = str(explanation)
+    assert text.startswith(f"batch {batch}, in 2 parts, {explanation.bytes:,} bytes of packed weights\n")
+    for part in explanation.parts:
+        assert f"\n{part.images} of the images, layout {part.layout}, {part.bytes:,} bytes of packed weights\n" in text
+        assert all(facts.kernel in text for facts in part.rows)
+    assert [part["images"] for part in json.loads(explanation.json())["parts"]] == [many, one]
 
 
 def test_progress_is_told_each_layer():

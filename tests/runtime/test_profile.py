@@ -45,6 +45,23 @@ def test_a_batch_in_two_parts_names_both_kernels():
         assert entry.kernel == " and ".join(dict.fromkeys(kernels))
 
 
+@pytest.mark.parametrize("batch", [1, LANES + 1])
+def test_explain_shows_the_shares_of_a_batch_size_that_was_profiled(batch):
+    model = Model(classifier())
+    assert all(row.share is None for row in model.explain(batch).rows)
+    found = model.profile(images(batch), repeats=3)
+    explanation = model.explain(batch)
+    for number, part in enumerate(explanation.parts):
+        assert [row.share for row in part.rows] == [entry.shares[number] for entry in found.layers]
+    assert all(0 < row.share < 1 for part in explanation.parts for row in part.rows)
+    head, *lines = str(explanation).splitlines()[1 if len(explanation.parts) == 1 else 3 :][: len(found.layers) + 1]
+    assert "bytes  share  why" in head
+    assert all(f"{row.share:.1%}  {row.why}" in line for row, line in zip(explanation.rows, lines, strict=True))
+    assert all(row.share is None for row in model.explain(2 * LANES).rows)
+    model.trial(batch, repeats=1)
+    assert all(row.share is None for row in model.explain(batch).rows)
+
+
 def big_net():
     """One convolution of some milliseconds and a pooling of far less."""
     kernel = np.ones((3, 3, 32, 32), np.float32)

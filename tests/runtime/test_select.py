@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numba.core import config
 
 from runtime import select, threads
-from runtime.explain import Explanation
+from runtime.explain import Explanation, Part
 from runtime.facts import KernelCost
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
@@ -205,8 +205,8 @@ def test_explain_lists_all_candidates_with_what_is_predicted(layout):
         want = [KernelCost(c.entry.name, c.cycles) for c in choice.candidates]
         assert list(facts.candidates) == want
         assert KernelCost(facts.kernel, facts.predicted_cycles) in want
-    as_json = json.loads(Explanation(64, layout.name, (convolution, pool), 0).json())
-    assert as_json["rows"][0]["candidates"] == [asdict(entry) for entry in convolution.candidates]
+    as_json = json.loads(Explanation(64, (Part(64, layout.name, 0, (convolution, pool)),)).json())
+    assert as_json["parts"][0]["rows"][0]["candidates"] == [asdict(entry) for entry in convolution.candidates]
 
 
 # --- What blocks of zeros buy ----------------------------------------------------------------------------------------
