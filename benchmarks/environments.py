@@ -4,6 +4,7 @@ They lie in build/peers/NAME. DeepSparse 1.8 needs Python 3.8 to 3.11 and numpy 
 left out, and that is said.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -57,5 +58,15 @@ def make(name: str) -> bool:
     return True
 
 
+def main() -> int:
+    """The command; gives how many could not be made."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.environments",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    return sum(not make(name) for name in PACKAGES)
+
+
 if __name__ == "__main__":
-    sys.exit(sum(not make(name) for name in PACKAGES))
+    sys.exit(main())

@@ -4,6 +4,7 @@ It fails where a benchmark no longer runs, an answer is wrong, a results file do
 plot or a comparison cannot be made of it.
 """
 
+import argparse
 import hashlib
 import sys
 import tempfile
@@ -17,6 +18,9 @@ from lhc_ref import command
 
 def main() -> int:
     """The command; gives the exit code."""
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.smoke", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

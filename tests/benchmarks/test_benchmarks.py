@@ -1,14 +1,29 @@
 """Each benchmark that works in this process or has rules of its own; `make bench-smoke` runs them all."""
 
+import runpy
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from benchmarks import files, gradient_check, layers, loading, sweep, training_step
+from benchmarks.__main__ import COMMANDS
 from benchmarks.environments import python_of
 from benchmarks.measuring import WrongAnswerError
 from benchmarks.results_file import load, median_us
+
+
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_tells_what_it_does_and_does_nothing_else(name, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["benchmarks", name, "--help"])
+    monkeypatch.setattr(subprocess, "run", None)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("benchmarks", run_name="__main__")
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith(f"usage: python -m benchmarks.{name} [-h]")
 
 
 def test_the_toy_run_writes_what_it_measured(tmp_path, capsys):
