@@ -5,9 +5,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import runtime
 from lhc_ref.evaluate import evaluate_with_bounds
 from runtime.bench.subject import TOLERATED
-from tests.tolerances import assert_within
+from tests.tolerances import assert_exact, assert_within
 
 OPSET = 17
 
@@ -37,17 +38,33 @@ def graph(nodes, inputs, outputs, constants=None, opset=OPSET):
     return helper.make_model(body, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
-def save(tmp_path, model, name="net.onnx"):
+def save(folder, model, name="net.onnx"):
     """Write the model; gives the path."""
-    path = tmp_path / name
+    path = folder / name
     onnx.save(model, path)
     return path
+
+
+def load(folder, model, **options):
+    """The model as the runtime loads it from a file."""
+    return runtime.load(save(folder, model), **options)
 
 
 def reference(model, inputs):
     """What the ONNX package's reference computes: arrays by output name."""
     made = ReferenceEvaluator(model).run(None, inputs)
     return dict(zip([item.name for item in model.graph.output], made, strict=True))
+
+
+def assert_computes(loaded, model, x=None):
+    """The runtime gives every output of the model to the last bit as the ONNX package's reference does."""
+    x = batch_of(model) if x is None else x
+    want = reference(model, x)
+    got = loaded.run(x)
+    got = got if isinstance(got, dict) else {next(iter(want)): got}
+    assert list(got) == list(want)
+    for name in want:
+        assert_exact(got[name], np.asarray(want[name], np.float32))
 
 
 def images(*nodes, size=(6, 7, 5), opset=17, **constants):

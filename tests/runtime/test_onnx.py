@@ -13,7 +13,19 @@ from runtime.onnx import importer
 from tests.tolerances import assert_exact, assert_identical, assert_within
 
 onnx = pytest.importorskip("onnx")
-from tests.runtime.onnx_nets import batch_of, graph, images, node, normal, reference, save, value_and_bound, whole  # noqa: E402  # they import onnx
+from tests.runtime.onnx_nets import (  # noqa: E402  # they import onnx
+    assert_computes,
+    batch_of,
+    graph,
+    images,
+    load,
+    node,
+    normal,
+    reference,
+    save,
+    value_and_bound,
+    whole,
+)
 
 POWERS = np.array([0.5, 1, 2, 4, 1, 0.25], np.float32)  # scales that round nothing
 
@@ -266,10 +278,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_operators_are_exact(name, tmp_path):
-    model = CASES[name]
-    x = batch_of(model)
-    want = reference(model, x)["y"]
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), want.astype(np.float32))
+    assert_computes(load(tmp_path, CASES[name]), CASES[name])
 
 
 ROUNDED = {
@@ -288,7 +297,7 @@ ROUNDED = {
 @pytest.mark.parametrize("name", ROUNDED)
 def test_operators_that_round_are_within_their_bounds(name, tmp_path):
     model = ROUNDED[name]
-    loaded, x = runtime.load(save(tmp_path, model)), batch_of(model, make=normal)
+    loaded, x = load(tmp_path, model), batch_of(model, make=normal)
     value, bound = value_and_bound(loaded, x["x"])
     assert_within(loaded.run(x), value, bound, np.float32)
     assert_within(reference(model, x)["y"].astype(np.float32), value, bound, np.float32)
@@ -299,8 +308,8 @@ def test_an_old_softmax_is_over_all_axes_but_the_batch(tmp_path):
     old = images(node("Softmax", "x", "y"), opset=9)
     new = images(node("Flatten", "x", "f"), node("Softmax", "f", "y"))
     x = batch_of(old, make=normal)
-    got = runtime.load(save(tmp_path, old)).run(x)
-    value, bound = value_and_bound(runtime.load(save(tmp_path, new, "new.onnx")), x["x"])
+    got = load(tmp_path, old).run(x)
+    value, bound = value_and_bound(load(tmp_path, new), x["x"])
     assert_within(got.reshape(value.shape), value, bound, np.float32)
 
 
@@ -342,7 +351,7 @@ def test_a_layer_without_zeros_stays_dense(tmp_path):
 
 def test_a_mean_that_is_flattened_is_one_operator(tmp_path):
     nodes = [node("GlobalAveragePool", "x", "p"), node("Flatten", "p", "f"), node("Gemm", "f w", "y")]
-    spec = runtime.load(save(tmp_path, images(*nodes, w=1 + np.abs(whole(1, 6, 4))))).spec
+    spec = load(tmp_path, images(*nodes, w=1 + np.abs(whole(1, 6, 4)))).spec
     assert [made.op for made in spec.nodes] == ["global_average_pool", "dense"]
 
 
@@ -354,8 +363,7 @@ def test_external_data(tmp_path):
     copy = onnx.ModelProto.FromString(model.SerializeToString())  # saving changes what is saved
     onnx.save(copy, tmp_path / "net.onnx", save_as_external_data=True, location="net.data", size_threshold=0)
     assert (tmp_path / "net.data").exists()
-    x = batch_of(model)
-    assert_exact(runtime.load(tmp_path / "net.onnx").run(x), reference(model, x)["y"])
+    assert_computes(runtime.load(tmp_path / "net.onnx"), model)
 
 
 def sparse_conv(weights, at):
@@ -373,10 +381,7 @@ SPARSE = np.where(np.random.default_rng(0).random((4, 6, 3, 3)) < 0.2, whole(1, 
 
 @pytest.mark.parametrize("indices", [np.flatnonzero, np.argwhere])
 def test_sparse_initializers(indices, tmp_path):
-    dense = images(node("Conv", "x w", "y"), w=SPARSE)
-    x = batch_of(dense)
-    model = sparse_conv(SPARSE, indices(SPARSE))
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), reference(dense, x)["y"])
+    assert_computes(load(tmp_path, sparse_conv(SPARSE, indices(SPARSE))), images(node("Conv", "x w", "y"), w=SPARSE))
 
 
 @pytest.mark.parametrize(
@@ -385,7 +390,7 @@ def test_sparse_initializers(indices, tmp_path):
 def test_sparse_initializers_out_of_their_tensor_are_refused(move, told, tmp_path):
     model = sparse_conv(SPARSE, np.flatnonzero(SPARSE) + move)
     with pytest.raises(ModelFileError, match=told):
-        runtime.load(save(tmp_path, model))
+        load(tmp_path, model)
 
 
 def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
@@ -397,14 +402,13 @@ def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
         runtime.load(path, shapes={"x": (5, 7, 5)})
     with pytest.raises(ModelFileError, match=r"input 'x': shapes=\(6, 0, 5\): no numbers at all"):
         runtime.load(path, shapes={"x": (6, 0, 5)})
-    x = {"x": whole(9, 2, 6, 7, 5)}
-    assert_exact(runtime.load(path, shapes={"x": (6, 7, 5)}).run(x), reference(model, x)["y"])
+    assert_computes(runtime.load(path, shapes={"x": (6, 7, 5)}), model, {"x": whole(9, 2, 6, 7, 5)})
 
 
 def test_inputs_may_be_made_constant(tmp_path):
     model = graph([node("Conv", "x w", "y")], {"x": ["N", 6, 7, 5], "w": [4, 6, 3, 3]}, "y")
     w, x = whole(1, 4, 6, 3, 3), whole(9, 2, 6, 7, 5)
-    got = runtime.load(save(tmp_path, model), constants={"w": w}).run(x)
+    got = load(tmp_path, model, constants={"w": w}).run(x)
     assert_exact(got, reference(model, {"x": x, "w": w})["y"])
 
 
@@ -429,7 +433,7 @@ def test_layout_of_arrays(tmp_path):
 
 def test_a_copy_by_pickle_loads_the_same_way(tmp_path):
     model = graph([node("Relu", "x", "y")], {"x": ["N", 6, "H", "W"]}, "y")
-    loaded = runtime.load(save(tmp_path, model), shapes={"x": (6, 7, 5)})
+    loaded = load(tmp_path, model, shapes={"x": (6, 7, 5)})
     x = whole(9, 2, 6, 7, 5)
     assert_identical(pickle.loads(pickle.dumps(loaded)).run(x), loaded.run(x))
 
@@ -437,12 +441,7 @@ def test_a_copy_by_pickle_loads_the_same_way(tmp_path):
 def test_outputs_by_their_names_even_of_one_value(tmp_path):
     nodes = [node("Relu", "x", "r"), node("Identity", "r", "again"), node("Flatten", "r", "flat")]
     model = graph(nodes, {"x": ["N", 6, 7, 5]}, "r again flat x")
-    x = batch_of(model)
-    got = runtime.load(save(tmp_path, model)).run(x)
-    want = reference(model, x)
-    assert list(got) == list(want)
-    for name in want:
-        assert_exact(got[name], want[name])
+    assert_computes(load(tmp_path, model), model)
 
 
 # --- Refusals ---------------------------------------------------------------------------------------------------------
@@ -506,7 +505,7 @@ REFUSED = {
 @pytest.mark.parametrize("reason", REFUSED)
 def test_what_cannot_be_run_is_refused_with_its_reason(reason, tmp_path):
     with pytest.raises(ModelFileError, match="expected a graph that can be run, got 1 thing that cannot") as caught:
-        runtime.load(save(tmp_path, REFUSED[reason]))
+        load(tmp_path, REFUSED[reason])
     assert reason in str(caught.value)
 
 
@@ -528,14 +527,14 @@ def test_inputs_of_other_types_are_named_with_what_to_do(kind, told, tmp_path):
     else:
         model.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.DataType.Value(kind)
     with pytest.raises(ModelFileError) as caught:
-        runtime.load(save(tmp_path, model))
+        load(tmp_path, model)
     assert f"input 'x': {told}" in str(caught.value)
 
 
 def test_everything_that_cannot_be_run_is_named_at_once(tmp_path):
     nodes = [node("Selu", "x", "a", name="first"), node("Relu", "a", "b"), node("Det", "b", "c", name="second")]
     with pytest.raises(ModelFileError, match=r"got 2 things .*'first' \(Selu\).*'second' \(Det\)"):
-        runtime.load(save(tmp_path, images(*nodes, node("Relu", "c", "y"))))
+        load(tmp_path, images(*nodes, node("Relu", "c", "y")))
 
 
 @pytest.mark.parametrize("data", [b"", b"no protobuf", b"\x08\x09" * 40])
@@ -580,7 +579,7 @@ def test_names_that_are_no_text_are_told(tmp_path):
 def test_operators_that_onnx_does_not_know_are_named(tmp_path):
     nodes = [node("Foo", "x", "a", name="first"), node("Relu", "a", "b"), node("Bar", "b", "y")]
     with pytest.raises(ModelFileError, match=r"valid ONNX nodes, got node 'first' \(Foo\): .+; node 'Bar_2' \(Bar\): "):
-        runtime.load(save(tmp_path, images(*nodes)))
+        load(tmp_path, images(*nodes))
 
 
 def test_nodes_of_one_name_and_initializers_among_the_inputs(tmp_path):
@@ -590,7 +589,7 @@ def test_nodes_of_one_name_and_initializers_among_the_inputs(tmp_path):
     model.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [4, 6, 3, 3]))
     x = {"x": whole(9, 3, 6, 7, 5)}
     want = reference(model, {**x, "w": whole(1, 4, 6, 3, 3)})["y"]
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), want)
+    assert_exact(load(tmp_path, model).run(x), want)
 
 
 def test_a_path_without_a_file(tmp_path):
@@ -603,7 +602,7 @@ def test_opsets_outside_of_what_is_known(opset, tmp_path):
     model = images(node("Relu", "x", "y"))
     model.opset_import[0].version = opset
     with pytest.raises(ModelFileError, match=f"expected opset 9 to 28, got {opset}"):
-        runtime.load(save(tmp_path, model))
+        load(tmp_path, model)
 
 
 def test_importing_twice_gives_equal_models(tmp_path):

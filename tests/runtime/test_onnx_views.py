@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-import runtime
 from lhc_ref.errors import InputError, ModelFileError
 from lhc_ref.modelfile import MaskedKernel
 from runtime.onnx.values import make, regroup
@@ -11,13 +10,14 @@ from tests.tolerances import assert_exact, assert_within
 
 onnx = pytest.importorskip("onnx")
 from tests.runtime.onnx_nets import (  # noqa: E402  # they import onnx
+    assert_computes,
     batch_of,
     graph,
     images,
+    load,
     node,
     normal,
     reference,
-    save,
     value_and_bound,
     whole,
 )
@@ -180,9 +180,7 @@ CASES = {
 
 @pytest.mark.parametrize("name", CASES)
 def test_views_are_exact(name, tmp_path):
-    model = CASES[name]
-    x = batch_of(model)
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), reference(model, x)["y"].astype(np.float32))
+    assert_computes(load(tmp_path, CASES[name]), CASES[name])
 
 
 RESIZES = {
@@ -204,7 +202,7 @@ def test_interpolation_is_within_its_bounds(name, sizes, tmp_path):
     """
     attrs = {"mode": "linear", **RESIZES[name]}
     model = images(node("Resize", "x _ _ s", "y", **attrs), opset=18, s=ints(3, 6, *sizes))
-    loaded, x = runtime.load(save(tmp_path, model)), batch_of(model, make=normal)
+    loaded, x = load(tmp_path, model), batch_of(model, make=normal)
     value, bound = value_and_bound(loaded, x["x"])
     assert_within(loaded.run(x), value, bound, np.float32)
     kernels = [made.tensors["kernel"] for made in loaded.spec.nodes if made.op == "conv2d"]
@@ -234,13 +232,13 @@ def test_grouped_transposed_convolutions(name, tmp_path):
     for part, w, b in zip(*parted, strict=True):
         alone = images(node("ConvTranspose", "x w b", "y", **attrs), size=part.shape[1:], w=w, b=b)
         parts.append(reference(alone, {"x": part})["y"])
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), np.concatenate(parts, 1))
+    assert_exact(load(tmp_path, model).run(x), np.concatenate(parts, 1))
 
 
 def test_pads_below_zero_crop(tmp_path):
     model = images(node("Pad", "x p", "y"), p=ints(0, 0, -1, 2, 0, 0, -2, -1))
     x = batch_of(model)["x"]
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), np.pad(x[:, :, 1:-2, :-1], ((0, 0),) * 3 + ((2, 0),)))
+    assert_exact(load(tmp_path, model).run(x), np.pad(x[:, :, 1:-2, :-1], ((0, 0),) * 3 + ((2, 0),)))
 
 
 # --- No batch ---------------------------------------------------------------------------------------------------------
@@ -268,7 +266,7 @@ def test_graphs_without_a_batch_take_and_give_whole_arrays(name, tmp_path):
     model = WHOLE[name]
     shape = [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim]
     x = np.asarray(whole(9, *shape), np.float32)
-    want, loaded = reference(model, {"x": x})["y"], runtime.load(save(tmp_path, model))
+    want, loaded = reference(model, {"x": x})["y"], load(tmp_path, model)
     got = loaded.run(x)
     assert_exact(got, np.asarray(want))
     out = np.full_like(got, np.nan)
@@ -277,7 +275,7 @@ def test_graphs_without_a_batch_take_and_give_whole_arrays(name, tmp_path):
 
 
 def test_a_whole_array_has_the_sizes_of_the_file(tmp_path):
-    loaded = runtime.load(save(tmp_path, WHOLE["along the first axis"]))
+    loaded = load(tmp_path, WHOLE["along the first axis"])
     with pytest.raises(InputError, match=r"input 'x': expected float32\[4, 3\], got float32\[5, 3\]"):
         loaded.run(whole(1, 5, 3))
     with pytest.raises(InputError, match=r"out 'y': expected float32\[2, 3\], got float32\[3\]"):
@@ -287,21 +285,21 @@ def test_a_whole_array_has_the_sizes_of_the_file(tmp_path):
 def test_a_symbolic_first_axis_stays_a_batch(tmp_path):
     model = graph([node("Split", "x", "a b", axis=0), node("Sub", "a b", "y")], {"x": ["N", 3]}, "y")
     with pytest.raises(ModelFileError, match="the batch axis, where another is needed"):
-        runtime.load(save(tmp_path, model))
+        load(tmp_path, model)
 
 
 def test_images_along_a_first_axis_that_is_no_batch(tmp_path):
     nodes = [node("Conv", "x w", "c"), node("ReduceMean", "c", "y", axes=[0])]
     model = graph(nodes, {"x": [2, 2, 5, 4]}, "y", {"w": whole(1, 3, 2, 3, 3)})
     with pytest.raises(ModelFileError, match=r"several images along a first axis|over the batch axis"):
-        runtime.load(save(tmp_path, model))
+        load(tmp_path, model)
 
 
 # --- What costs nothing -----------------------------------------------------------------------------------------------
 
 
 def operators(tmp_path, model):
-    return [made.op for made in runtime.load(save(tmp_path, model)).spec.nodes]
+    return [made.op for made in load(tmp_path, model).spec.nodes]
 
 
 def test_zeros_of_dense_layers_become_masks(tmp_path):
@@ -310,8 +308,8 @@ def test_zeros_of_dense_layers_become_masks(tmp_path):
     second = np.where(np.arange(30)[:, None] % 3 == np.arange(4) % 3, whole(2, 30, 4) + 4, 0)
     constants = {"w": weights.astype(np.float32), "b": whole(1, 30), "v": second.astype(np.float32)}
     model = images(*nodes, size=(5, 4, 3), **constants)
-    loaded, x = runtime.load(save(tmp_path, model)), batch_of(model)
-    assert_exact(loaded.run(x), reference(model, x)["y"])
+    loaded = load(tmp_path, model)
+    assert_computes(loaded, model)
     first, relu, then, last = loaded.spec.nodes
     assert [n.op for n in (first, relu, then, last)] == ["conv2d", "relu", "conv2d", "flatten"]
     for layer in (first, then):
@@ -324,7 +322,7 @@ def test_a_transposed_convolution_keeps_its_multiplications(tmp_path):
     model = up((6, 4, 3, 3), strides=[2, 2], pads=[1, 1, 1, 1], output_padding=[1, 1], bias=False)
     weights = model.graph.initializer[0]
     weights.CopyFrom(onnx.numpy_helper.from_array(np.ones((6, 4, 3, 3), np.float32), "w"))
-    convolution, moved = runtime.load(save(tmp_path, model)).spec.nodes
+    convolution, moved = load(tmp_path, model).spec.nodes
     assert (convolution.op, moved.op) == ("conv2d", "rearrange")
     assert convolution.tensors["kernel"].values.size == 9 * 6 * 4
 
@@ -344,8 +342,7 @@ def test_layouts_of_another_framework_move_nothing(tmp_path):
     ]
     constants = {"w": whole(1, 4, 6, 3, 3) + 4, "v": whole(2, 4), "m": whole(3, 5, 3) + 4}
     model = graph(nodes, {"x": ["N", 4, 8, 6]}, "y", constants | {"one": ints(1), "six": ints(6), "three": ints(3)})
-    x = batch_of(model)
-    assert_exact(runtime.load(save(tmp_path, model)).run(x), reference(model, x)["y"])
+    assert_computes(load(tmp_path, model), model)
     assert operators(tmp_path, model) == ["conv2d", "relu", "concat", "slice", "global_average_pool", "dense"]
 
 

@@ -120,7 +120,7 @@ def test_a_trial_times_every_candidate_and_explain_shows_it():
         times = {c.kernel: c.measured_s for c in row.candidates}
         assert times[row.kernel] == min(times.values())
         assert f"{1e6 * times[row.kernel]:,.1f} us measured for batch {BATCH} on 1 threads" in row.why
-    assert json.loads(after.json())["rows"][0]["candidates"][0]["measured_s"] > 0
+    assert json.loads(after.json())["parts"][0]["rows"][0]["candidates"][0]["measured_s"] > 0
 
 
 def test_both_parts_of_a_batch_are_timed_and_answers_stay_right(eager):
