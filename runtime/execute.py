@@ -101,7 +101,7 @@ class Executor:
                 arena,
                 plan.weights,
                 plan.index,
-                engine.new_counters(steps),
+                engine.new_counters(steps, workers),
                 times,
             )
             if workers == 1:

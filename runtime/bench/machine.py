@@ -40,16 +40,19 @@ def facts() -> dict[str, Any]:
     }
 
 
+RESULTS = "benchmarks/results"  # in a checkout: what was measured, not what is
+
+
 def commit(folder: Path = HERE) -> str | None:
-    """The commit of the checkout that holds a folder, with `+changes` where files differ from it; None where git knows
-    nothing of the folder, such as that of an installed package.
+    """The commit of the checkout that holds a folder, with `+changes` where files differ from it, results that were
+    stored since aside; None where git knows nothing of the folder, such as that of an installed package.
     """
     git = ["git", "-C", os.fspath(folder)]
     try:
         if not _output([*git, "ls-files", "."]):
             return None
         return _output([*git, "rev-parse", "HEAD"]) + "+changes" * bool(
-            _output([*git, "status", "--porcelain", "-uno", ":/"])
+            _output([*git, "status", "--porcelain", "-uno", "--", ":/", f":(top,exclude){RESULTS}"])
         )
     except (OSError, subprocess.CalledProcessError):
         return None

@@ -22,9 +22,11 @@ NO_TIMES = np.zeros((0, 0), np.int64)
 GROUPS_CLAIMED, GROUPS_DONE = 0, COUNTER_STRIDE  # places among the counters where workers go apart
 
 
-def new_counters(steps: np.ndarray) -> np.ndarray:
-    """Zeroed counters for one run: of claimed and of done tasks of each step; the last is the run's users."""
-    return np.zeros((2 * len(steps) + 1) * COUNTER_STRIDE, np.int64)
+def new_counters(steps: np.ndarray, shares: int) -> np.ndarray:
+    """Zeroed counters for one run: for each step the claimed tasks of each worker's share, and the done tasks of all;
+    the last is the run's users.
+    """
+    return np.zeros((max(2, shares + 1) * len(steps) + 1) * COUNTER_STRIDE, np.int64)
 
 
 @kernel
@@ -43,26 +45,35 @@ def wait_for(counters, place, count):
 def work_together(worker, shared):
     """One worker's part of a run in which all workers share each step: claim tasks, then wait for the step's last
     one.
+
+    Each claims its own share first, the same part of every step, whose inputs it has mostly made itself: they are in
+    its core's caches. What others have not begun by then it claims too.
     """
     steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
     timed = len(times) > 0
+    each = (len(counters) // COUNTER_STRIDE - 1) // len(steps)
+    shares = each - 1
     for s in range(len(steps)):
         step = steps[s]
         tasks = step["tasks"]
         total = tasks * groups
-        claimed, done = 2 * s * COUNTER_STRIDE, (2 * s + 1) * COUNTER_STRIDE
-        mine = fetch_add(counters, claimed, 1)
-        while mine < total:
-            if timed and s == 0 and mine == 0:
-                times[0, 0] = now_ns()
-            group = mine // tasks
-            base, first = first_base + group * arena_size, group * lanes
-            count = min(lanes, images - first)
-            call_task(step["address"], step, mine % tasks, base, first, count, arena, weights, index)
-            if timed:
-                times[0, s + 1] = now_ns()  # of the step's last task in the end
-            fetch_add(counters, done, 1)
-            mine = fetch_add(counters, claimed, 1)
+        done = (s * each + shares) * COUNTER_STRIDE
+        for k in range(shares):
+            share = (worker + k) % shares
+            begin, end = total * share // shares, total * (share + 1) // shares
+            claimed = (s * each + share) * COUNTER_STRIDE
+            mine = begin + fetch_add(counters, claimed, 1)
+            while mine < end:
+                if timed and s == 0 and mine == 0:
+                    times[0, 0] = now_ns()
+                group = mine // tasks
+                base, first = first_base + group * arena_size, group * lanes
+                count = min(lanes, images - first)
+                call_task(step["address"], step, mine % tasks, base, first, count, arena, weights, index)
+                if timed:
+                    times[0, s + 1] = now_ns()  # of the step's last task in the end
+                fetch_add(counters, done, 1)
+                mine = begin + fetch_add(counters, claimed, 1)
         wait_for(counters, done, total)
 
 

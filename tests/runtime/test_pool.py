@@ -33,7 +33,7 @@ needs_pinning = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason=
 class SmallRun:
     """A run of a few groups through a net of one activation, its arrays poisoned."""
 
-    def __init__(self, groups=3):
+    def __init__(self, groups=3, shares=2):
         plan = Model(net({"x": (8, 8, 1)}, ["y"], ("relu", "y", ["x"]))).plan(IMAGES)
         steps = plan.steps.copy()
         size = 64 * LANES * groups
@@ -41,7 +41,7 @@ class SmallRun:
         arena = np.full(base + plan.arena_size * groups, np.nan, np.float32)
         self.x = np.random.default_rng(0).standard_normal(size, np.float32)
         arena[:size] = self.x
-        self.y, self.counters = arena[size:base], engine.new_counters(steps)
+        self.y, self.counters = arena[size:base], engine.new_counters(steps, shares)
         steps["address"] = [task_address(row) for row in steps["row"].tolist()]
         sizes = (groups, LANES, groups * LANES, base, plan.arena_size)
         self.shared = (steps, *sizes, arena, plan.weights, plan.index, self.counters, engine.NO_TIMES)
