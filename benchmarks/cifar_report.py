@@ -93,7 +93,7 @@ def _stored(log_of_all: Path, kind: str, seed: int) -> RunLog:
 
 
 def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
-    """Write the page with its pictures beside it, and all epochs as JSON lines."""
+    """Write the page with its pictures beside it, and all epochs as JSON lines; `note.md` beside them is part of it."""
     log.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"run": run.name, **record}) for run in logs for record in run.history]
     for run in logs:
@@ -118,8 +118,10 @@ def write(logs: Sequence[RunLog], page: Path, log: Path, speed: Path) -> None:
         patterns.draw(kernels, page.with_name("cifar10-patterns.png"), drawn["title"], dpi=80)
         pictures.append("![The patterns of the LHC layers](cifar10-patterns.png)")
     measured = json.loads(speed.read_text()) if speed.exists() else {}
+    note = log.with_name("note.md")
     parts = [
         _text(logs, log),
+        *([note.read_text()] if note.exists() else []),
         *([_speed_text(measured)] if measured else []),
         *(f"{picture}\n" for picture in pictures),
     ]

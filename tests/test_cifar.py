@@ -65,6 +65,10 @@ def test_runs_go_on_and_the_page_tells_their_results(tmp_path, monkeypatch):
     }
     assert "## In the runtime" in page
 
+    (tmp_path / "note.md").write_text("Something of the data.\n")
+    _, page, log = report(tmp_path, "--report")
+    assert "\n\nSomething of the data.\n\n## In the runtime" in page
+
     # Without the runs' folders the log of all runs still has them, and nothing is trained anew.
     (tmp_path / "runs").rename(tmp_path / "elsewhere")
     monkeypatch.setattr(cifar, "train_all", lambda trainings: (_ for _ in ()).throw(AssertionError) if trainings else 0)
