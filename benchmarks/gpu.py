@@ -29,9 +29,9 @@ import numpy as np
 from benchmarks import gpu_peer, problems
 from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
-from lhc_ref.modelfile import ModelSpec, validate
+from lhc_ref.modelfile import InputError, ModelSpec, validate
 from runtime.bench import machine
-from runtime.cuda.gate import cuda, simulated
+from runtime.cuda.gate import cuda, require_device, simulated
 from runtime.cuda.model import GpuModel
 from runtime.cuda.plan import GpuPlan
 
@@ -225,7 +225,7 @@ def _command(command: list[str], limit_s: float) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Measure and print; exit code 1 where an answer is wrong, a test or engine fails, or time ran out."""
+    """Measure and print; exit code 1: a wrong answer, a test or engine that fails, no time left; 2: no GPU."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks/gpu.json"))
     parser.add_argument("--rounds", type=int, default=20)
@@ -233,6 +233,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--toy", action="store_true", help="small nets; shows that everything runs")
     parser.add_argument("--only-ours", action="store_true", help="no tests, checkers or other engines")
     arguments = parser.parse_args(argv)
+    try:
+        require_device("cuda")
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
     if simulated():
         warnings.filterwarnings("ignore", "Simulator timings are bogus")
     end, rounds = time.perf_counter() + arguments.seconds, 1 if arguments.toy else arguments.rounds

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import gpu
-from tests.cuda.gpus import launching, turns
+from tests.cuda.gpus import AVAILABLE, launching, turns
 
 
 @launching
@@ -19,6 +19,13 @@ def test_the_toy_run_writes_what_it_found(tmp_path, capsys):
     assert {"float32", "float16"} <= set(result["engines"])
     assert result["engines"]["float32"]["launches"] == 1
     assert [row["layer"] for row in result["engines"]["float16"]["layers"]] == ["copy", "conv2d0+relu1", "copy"]
+
+
+@pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")
+def test_without_a_gpu_one_line_says_so(tmp_path, capsys):
+    assert gpu.main(["--toy", "--out", str(tmp_path / "gpu.json")]) == 2
+    assert "device 'cuda': expected an NVIDIA GPU with its driver, got none" in capsys.readouterr().err
+    assert not (tmp_path / "gpu.json").exists()
 
 
 def fails():
