@@ -21,6 +21,7 @@ class Bar:
     kind : class of the page's style that colours it
     low, high : a range to draw as a whisker
     inner : a smaller amount to draw inside the bar
+    ghost : another amount, drawn as an outline behind it
     tip : what is shown on hovering
     """
 
@@ -31,6 +32,7 @@ class Bar:
     low: float | None = None
     high: float | None = None
     inner: float | None = None
+    ghost: float | None = None
     tip: str = ""
 
 
@@ -49,7 +51,8 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     """Horizontal bars from zero, each with its value at its end."""
     left = _label_width(row.label for row in rows)
     room = WIDTH - left - max(len(row.text) for row in rows) * LETTER - 14
-    most = max((max(row.value, row.high or 0.0) for row in rows), default=0.0) or 1.0
+    ends = [max(row.value, row.high or 0.0, row.ghost or 0.0) for row in rows]
+    most = max(ends, default=0.0) or 1.0
 
     def x(value: float) -> float:
         return left + room * value / most
@@ -57,8 +60,10 @@ def bars(rows: Sequence[Bar], title: str) -> str:
     parts = []
     for i, row in enumerate(rows):
         y = i * ROW + 4
-        middle, end = y + BAR / 2, x(max(row.value, row.high or 0.0))
-        parts.append(_text(left - 8, middle + 4, _short(row.label), "end", row.kind if row.kind == "ours" else ""))
+        middle, end = y + BAR / 2, x(ends[i])
+        parts.append(_text(left - 8, middle + 4, _short(row.label), "end", "mine" if row.label == "ours" else ""))
+        if row.ghost is not None:
+            parts.append(_rect(left, y, x(row.ghost) - left, BAR, "ghost"))
         parts.append(_rect(left, y, x(row.value) - left, BAR, f"bar {row.kind}"))
         if row.inner is not None:
             parts.append(_rect(left, y + 4, x(min(row.inner, row.value)) - left, BAR - 8, "inner"))
@@ -154,6 +159,14 @@ def powers(least: float, most: float) -> list[float]:
     return [10.0**i for i in range(math.floor(math.log10(least)), math.ceil(math.log10(most)) + 1)]
 
 
+def log_ticks(least: float, most: float) -> list[float]:
+    """Powers of ten between two positive numbers; where there are fewer than three, twice and five times these too."""
+    decades = powers(least, most)
+    tens = [tick for tick in decades if least <= tick <= most]
+    finer = [factor * decade for decade in decades for factor in (1, 2, 5)]
+    return tens if len(tens) >= 3 else [tick for tick in finer if least <= tick <= most]
+
+
 def _tick(value: float) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
@@ -171,7 +184,8 @@ def _label_width(labels: Iterable[str]) -> float:
 
 
 def _short(label: str) -> str:
-    return label if len(label) <= LONGEST_LABEL else f"{label[: LONGEST_LABEL - 1]}\u2026"
+    """Why the end: nodes of a net begin alike."""
+    return label if len(label) <= LONGEST_LABEL else f"\u2026{label[1 - LONGEST_LABEL :]}"
 
 
 def _rect(x: float, y: float, width: float, height: float, kind: str) -> str:

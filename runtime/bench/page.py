@@ -6,8 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 from runtime.bench import sections, style
-from runtime.bench.sections import at_most_threads
-from runtime.bench.tables import bytes_text, cores_text, load_text
+from runtime.bench.tables import at_most_threads, bytes_text, cores_text, load_text
 from runtime.commands.report import time_text
 
 Facts = Mapping[str, Any]
@@ -28,16 +27,14 @@ def render(facts: Facts) -> str:
     """The page as HTML. `facts` are those of `lhc-run bench --json`; what was not measured is left out."""
     cards = "".join(section(facts) for section in SECTIONS)
     name = escape(PurePath(facts["file"]).name)
-    notes = [
-        *facts["notes"],
-        *(["This run was interrupted: the page shows what was measured until then."] * facts["interrupted"]),
-    ]
+    notes = [*facts["notes"], *([INTERRUPTED] * facts["interrupted"])]
     told = f'<ul class="notes">{"".join(f"<li>{escape(note)}</li>" for note in notes)}</ul>' if notes else ""
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{name}: measured</title><style>{style.CSS}</style></head><body><main>"
         f"<header><h1>{name}</h1>{_subtitle(facts)}</header>{_tiles(facts)}{told}"
+        f"{sections.verdict(facts)}"
         f'<div class="grid2">{cards}</div>{_footer(facts)}'
         f"</main><script>{style.SCRIPT}</script></body></html>\n"
     )

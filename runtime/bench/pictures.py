@@ -9,6 +9,7 @@ import numpy as np
 
 from lhc_ref import extras
 from lhc_ref.files import atomic_write_bytes
+from runtime.bench.tables import first_node, shape_name
 from runtime.commands.report import time_text
 
 Facts = Mapping[str, Any]
@@ -64,7 +65,7 @@ def _threads(axes: Any, facts: Facts) -> None:
 
 def _layers(axes: Any, facts: Facts) -> None:
     rows = facts["layers"][::-1]
-    names = [row["layer"] for row in rows]
+    names = [first_node(row["layer"]) for row in rows]
     axes.barh(names, [row["seconds"] * 1e6 for row in rows], color=OURS, label="measured")
     least = [(row["least_s"] or 0.0) * 1e6 for row in rows]
     axes.barh(names, least, height=0.35, color=LIGHT, label="least by the machine's limits")
@@ -75,7 +76,7 @@ def _layers(axes: Any, facts: Facts) -> None:
 
 def _break_even(axes: Any, facts: Facts) -> None:
     rows = facts["break_even"][::-1]
-    names = [f"{'x'.join(map(str, row['kernel']))}, {row['shape'][0]}x{row['shape'][1]}" for row in rows]
+    names = [shape_name(row) for row in rows]
     for key, label, fill in (("fastest", "against the fastest dense", "none"), ("ours", "against ours dense", OURS)):
         found = [row["break_even"][key] for row in rows]
         axes.scatter(found, range(len(rows)), edgecolors=OURS, facecolors=fill, label=label, zorder=3)

@@ -4,11 +4,11 @@ CSS = """
 :root { color-scheme: light dark;
   --ground: #f6f7f9; --card: #fff; --ink: #1b2430; --soft: #5b6675; --rule: #dde2e8; --bar: #b9c3cf;
   --ours: #1f5fd0; --c1: #b45309; --c2: #0f766e; --c3: #8b3fc0; --c4: #be185d; --c5: #4d7c0f; --warn: #fff4dc;
-  --warn-ink: #7a4b00; --inner: rgba(255, 255, 255, .55); }
+  --warn-ink: #7a4b00; --inner: rgba(255, 255, 255, .55); --shade: rgba(27, 36, 48, .16); }
 @media (prefers-color-scheme: dark) { :root {
   --ground: #10151c; --card: #19212b; --ink: #e6ebf2; --soft: #9aa7b8; --rule: #2c3846; --bar: #4a5869;
   --ours: #6ea8ff; --c1: #f0a44b; --c2: #3fc5b3; --c3: #c593f0; --c4: #f472b0; --c5: #a3d14f; --warn: #3a2e12;
-  --warn-ink: #ffdb94; --inner: rgba(0, 0, 0, .45); } }
+  --warn-ink: #ffdb94; --inner: rgba(0, 0, 0, .45); --shade: rgba(0, 0, 0, .6); } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", "DejaVu Sans", sans-serif; }
@@ -26,14 +26,17 @@ p { margin: 0 0 10px; }
 .notes { background: var(--warn); color: var(--warn-ink); border-radius: 10px;
   padding: 10px 14px 10px 32px; margin: 0 0 16px; }
 .notes li { overflow-wrap: anywhere; }
-.grid2 { display: grid; grid-template-columns: minmax(0, 1fr); gap: 16px; }
-.card { padding: 16px; min-width: 0; }
-@media (min-width: 900px) { .grid2 { grid-template-columns: repeat(2, minmax(0, 1fr)); align-items: start; }
-  .wide { grid-column: 1 / -1; } .card { padding: 20px 24px; } }
+.grid2 { column-gap: 16px; column-count: 1; }
+.card { padding: 16px; margin: 0 0 16px; break-inside: avoid; min-width: 0; }
+@media (min-width: 900px) { .grid2 { column-count: 2; } .card { padding: 20px 24px; }
+  .wide { column-span: all; margin-top: 16px; } }
+.verdict { border-left: 4px solid var(--ours); } .verdict h2 { font-size: 1.2rem; line-height: 1.35; }
+.reasons { margin: 8px 0 0; padding-left: 20px; } .reasons li { margin: 3px 0; overflow-wrap: anywhere; }
 svg { display: block; width: 100%; max-width: 520px; height: auto; margin: 8px auto 0; overflow: visible; }
 svg text { font-size: 12px; fill: var(--ink); font-variant-numeric: tabular-nums; }
 @media (min-width: 900px) { svg text { font-size: 9.5px; } }
-svg text.name { fill: var(--soft); } svg text.ours { font-weight: 650; }
+svg text.name { fill: var(--soft); } svg text.mine { font-weight: 650; }
+.ghost { fill: none; stroke: var(--bar); stroke-width: 1.25; }
 .bar { fill: var(--bar); } .bar.ours { fill: var(--ours); } .inner { fill: var(--inner); }
 .whisker { stroke: var(--ink); stroke-width: 1.5; opacity: .75; } .tip { fill: transparent; }
 svg .grid { stroke: var(--rule); stroke-width: 1; fill: none; } .tick { stroke: var(--ink); stroke-width: 2.5; }
@@ -53,13 +56,21 @@ svg .grid { stroke: var(--rule); stroke-width: 1; fill: none; } .tick { stroke: 
 .swatch.c3 { background: var(--c3); } .swatch.c4 { background: var(--c4); } .swatch.c5 { background: var(--c5); }
 .swatch.ideal, .swatch.roof { background: none; border-top: 2px dashed var(--soft); height: 0; }
 .swatch.hollow { background: var(--card); border: 2px solid var(--ours); border-radius: 50%; }
+.swatch.ghost { background: none; border: 1.5px solid var(--bar); }
 .swatch.tick { width: 3px; background: var(--ink); } .swatch.inner { background: var(--ours); opacity: .45; }
 .scroll { overflow-x: auto; margin: 10px -16px 0; padding: 0 16px; }
+.scroll.wider { background: linear-gradient(to left, var(--shade), transparent) right / 28px 100% no-repeat; }
+.scroll.wider.end { background: none; }
+.scroll.wider::before { content: "\\2194\\a0 more columns: scroll sideways"; position: sticky; left: 0; display: block;
+  width: max-content; color: var(--soft); font-size: .8rem; padding-bottom: 4px; }
 table { border-collapse: collapse; width: 100%; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--rule); white-space: nowrap; }
 th:first-child, td:first-child, .left { text-align: left; }
 td:first-child { position: sticky; left: 0; background: var(--card); font-weight: 550; }
-td.why { white-space: normal; min-width: 640px; color: var(--soft); text-align: left; }
+td:first-child, td.left:last-child { overflow-wrap: anywhere; }
+td:first-child { min-width: 11.5rem; max-width: 15rem; white-space: normal; }
+td.left:last-child { white-space: normal; min-width: 20rem; max-width: 46rem; }
+@media (max-width: 600px) { td:first-child { max-width: 8.5rem; min-width: 7rem; } }
 tr.ours td:first-child { color: var(--ours); }
 th button { all: unset; cursor: pointer; color: var(--soft); font-weight: 600; }
 th button:focus-visible { outline: 2px solid var(--ours); border-radius: 3px; }
@@ -81,4 +92,12 @@ for (const button of document.querySelectorAll("th button")) button.onclick = ()
   const order = (a, b) => { const [x, y] = [key(a), key(b)], d = x - y; return isNaN(d) ? x.localeCompare(y) : d; };
   body.append(...[...body.rows].sort((a, b) => down ? order(a, b) : order(b, a)));
 };
+const hint = () => { for (const box of document.querySelectorAll(".scroll")) {
+  box.classList.toggle("wider", box.scrollWidth > box.clientWidth + 1);
+  box.classList.toggle("end", box.scrollLeft + box.clientWidth >= box.scrollWidth - 1);
+} };
+for (const box of document.querySelectorAll(".scroll")) box.onscroll = hint;
+for (const one of document.querySelectorAll("details")) one.ontoggle = hint;
+onresize = hint;
+hint();
 """

@@ -20,6 +20,29 @@ LAYER_COLUMNS = (
 )
 
 
+def at_most_threads(facts: Facts) -> dict[str, Facts]:
+    """The timed runs with the most threads, by engine."""
+    most = max(facts["setup"]["threads"])
+    return {run["engine"]: run for run in facts["runs"] if run["threads"] == most and "batch_s" in run}
+
+
+def first_node(layer: str) -> str:
+    """Of the nodes that a layer stands for, the first one, after which people call it."""
+    return layer.partition("+")[0]
+
+
+def layer_name(layer: str) -> str:
+    """The first node, and how many more are done in it."""
+    more = layer.count("+")
+    return first_node(layer) + f" +{more}" * bool(more)
+
+
+def shape_name(found: Facts) -> str:
+    """A layer shape of break-even: its kernel, its picture, its pooling."""
+    pooled = ", pooled" if found["pool"] else ""
+    return f"{shape_text(found['kernel'])}, {shape_text(found['shape'][:2])}{pooled}"
+
+
 def lines(facts: Facts) -> Iterator[str]:
     """The text for people."""
     setup, machine = facts["setup"], facts["machine"]

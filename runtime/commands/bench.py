@@ -14,7 +14,7 @@ import runtime
 from lhc_ref.errors import InputError, ModelFileError
 from lhc_ref.files import atomic_write_text
 from runtime import threads
-from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables
+from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables, verdict
 from runtime.bench.subject import ForeignSubject, Subject, WrongAnswerError
 from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_trial, whole
 from runtime.commands.convert import add_shape, parse_shapes
@@ -179,6 +179,8 @@ def run(arguments: argparse.Namespace) -> int:
             if not facts["runs"]:
                 raise
     facts["notes"] += _notes(facts)
+    found = verdict.verdict(facts)
+    facts["verdict"] = None if found is None else asdict(found)
     _write(arguments, facts)
     return 130 if facts["interrupted"] else 0
 
@@ -257,7 +259,7 @@ def _notes(facts: dict[str, Any]) -> list[str]:
 
 def _write(arguments: argparse.Namespace, facts: dict[str, Any]) -> None:
     """Print, and write the files."""
-    emit(facts, tables.lines(facts), arguments.json)
+    emit(facts, [*tables.lines(facts), *verdict.lines(facts)], arguments.json)
     texts: dict[Path | None, Callable[[dict[str, Any]], str]] = {arguments.html: page.render}
     if arguments.csv is not None:
         texts[arguments.csv] = tables.csv_of_runs

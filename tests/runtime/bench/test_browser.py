@@ -28,13 +28,16 @@ const facts = {};
 for (const frame of document.querySelectorAll("iframe")) {
   const page = frame.contentDocument, style = one => frame.contentWindow.getComputedStyle(one);
   const layers = [...page.querySelectorAll(".card")].find(card => card.textContent.startsWith("Layers in numbers"));
-  const button = [...layers.querySelectorAll("th button")].find(one => one.textContent === "time");
-  const order = () => [...layers.querySelectorAll("tbody tr")].map(row => row.cells[0].textContent);
+  const button = [...layers.querySelectorAll("th button")].find(one => one.textContent.startsWith("time"));
+  const order = () => [...layers.querySelector("tbody").rows].map(row => row.cells[0].textContent);
+  const box = layers.querySelector(".scroll");
+  const ends = [box.classList.contains("wider"), box.classList.contains("end")];
   const click = () => { button.click(); return [order(), button.parentNode.getAttribute("aria-sort")]; };
   facts[frame.id] = {
     width: page.documentElement.scrollWidth,
     ground: style(page.body).backgroundColor, ink: style(page.body).color,
-    columns: style(page.querySelector(".grid2")).gridTemplateColumns.split(" ").length,
+    columns: Number(style(page.querySelector(".grid2")).columnCount), hinted: ends,
+    overflows: box.scrollWidth > box.clientWidth,
     letters: [...page.querySelectorAll("svg")].map(svg => parseFloat(style(svg.querySelector("text")).fontSize)
       * svg.getBoundingClientRect().width / svg.viewBox.baseVal.width),
     outside: [...page.querySelectorAll("svg")].filter(
@@ -91,6 +94,12 @@ def test_letters_in_plots_can_be_read(seen, name):
     assert all(10 <= size <= 16 for size in seen[1][name]["letters"])
 
 
+@pytest.mark.parametrize("name", WIDTHS)
+def test_tables_that_do_not_fit_say_so(seen, name):
+    assert seen[1][name]["overflows"] or name == "desk"
+    assert seen[1][name]["hinted"] == [seen[1][name]["overflows"], not seen[1][name]["overflows"]]
+
+
 def luminance(colour):
     """Relative luminance by WCAG 2.1 of `rgb(r, g, b)`."""
     parts = [int(part) / 255 for part in re.findall("[0-9]+", colour)[:3]]
@@ -107,8 +116,8 @@ def test_colours_follow_the_scheme_with_contrast(seen):
 
 def test_a_click_sorts_a_table_by_numbers_and_another_turns_it_round(seen):
     facts = seen[1]["desk"]
-    assert facts["before"] == ["conv1+relu1", "pool", "conv2"]
+    assert facts["before"] == ["conv1 +1", "pool", "conv2"]
     assert facts["sorted"] == [
-        [["conv2", "conv1+relu1", "pool"], "descending"],
-        [["pool", "conv1+relu1", "conv2"], "ascending"],
+        [["conv2", "conv1 +1", "pool"], "descending"],
+        [["pool", "conv1 +1", "conv2"], "ascending"],
     ]

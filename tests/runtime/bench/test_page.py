@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from runtime.bench import charts, page, pictures, tables
+from runtime.bench import charts, markup, page, pictures, sections, tables
 from runtime.bench.scaling import Amdahl
 from tests.runtime.bench import found
 
@@ -61,30 +61,26 @@ def test_the_page_stands_alone():
 
 def test_the_page_shows_every_subject_with_a_plot():
     text = page.render(found.facts())
-    titles = Reader(text).texts["h2"]
+    titles = Reader(text).texts["h2"][1:]
     assert titles[:6] == ["Engines", "Memory", "Threads", "Roofline", "Layers", "Break-even density"]
     assert titles[6:] == ["Layers in numbers", "Break-even in numbers"]
     assert text.count("<svg") == 6
-    assert text.count("<table") == 4
+    assert text.count("<table") == 5
 
 
 def test_the_page_tells_what_was_measured():
     reader = Reader(page.render(found.facts()))
     assert reader.texts["b"][:5] == ["2 ms", "4,000", "3.00x", "4.00x", "12.5%"]
-    layers = [row for row in reader.rows if row and row[0] == "conv1+relu1"]
-    assert layers[0][:8] == [
-        "conv1+relu1",
-        "8x8x16 > 8x8x32",
-        "0.125",
-        "1,000,000",
-        "125,000",
-        "125,000",
-        "100 us",
-        "20.0",
-    ]
-    assert "density <low>" in layers[0]
+    (layer,) = [row for row in reader.rows if row and row[0] == "conv1 +1"]
+    assert layer[:7] == ["conv1 +1", "100.0", "400.0", "4.00", "0.125", "30.0%", "8x8x16 > 8x8x32"]
+    assert layer[7:] == ["1.000", "0.125", "0.125", "20.0", "160.0", "50%", "multiply-adds"]
+    assert ["conv1+relu1", "f32_conv2d", "density <low>"] in reader.rows
     threads = [row for row in reader.rows if row and row[:2] == ["torch", "2"]]
-    assert ["torch", "2", "6 ms", "2.00", "100%", "0.0%"] in threads
+    assert ["torch", "2", "6.00", "2.00", "100%", "0.0%"] in threads
+    assert (
+        "Sparsity pays here: with 12.5% of its weights, this net runs 4.00x as fast as with all"
+        in reader.texts["h2"][0]
+    )
 
 
 def test_the_page_tells_how_it_was_measured():
@@ -155,6 +151,36 @@ def test_ticks_are_round_numbers_up_to_the_largest(most, ticks):
 
 def test_powers_of_ten_enclose_what_is_drawn():
     assert charts.powers(0.3, 40) == [0.1, 1, 10, 100]
+
+
+def test_an_axis_of_few_decades_has_more_ticks():
+    assert charts.log_ticks(3, 60) == [5, 10, 20, 50]
+    assert charts.log_ticks(0.5, 200) == [1, 10, 100]
+
+
+@pytest.mark.parametrize(
+    ("values", "units", "expected"),
+    [
+        ([2e-4, None, 1.5e-5], markup.TIMES, ("us", ["200.0", "", "15.0"])),
+        ([2.5e-3, 1e-5], markup.TIMES, ("ms", ["2.500", "0.010"])),
+        ([2e-9], markup.TIMES, ("us", ["0.002"])),
+        ([1_500_000, 20_000], markup.COUNTS, ("M", ["1.500", "0.020"])),
+        ([999, None], markup.COUNTS, ("", ["999", ""])),
+        ([None], markup.COUNTS, ("", [""])),
+    ],
+)
+def test_a_column_has_one_unit_and_as_many_decimals(values, units, expected):
+    unit, cells = markup.scaled(values, units)
+    assert (unit, [text for text, _ in cells]) == expected
+    assert [key for _, key in cells] == [-1 if value is None else value for value in values]
+
+
+def test_many_layers_are_not_all_drawn():
+    rows = [found.layer(f"conv{i}", 0.5, 1e-4 * (i + 1)) for i in range(30)]
+    text = sections.layer_times(found.facts(layers=rows))
+    assert "The 20 slowest layers; 10 others are in the table." in text
+    assert ">conv29<" in text
+    assert ">conv9<" not in text
 
 
 def test_a_bar_is_as_long_as_its_value():
