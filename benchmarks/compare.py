@@ -27,6 +27,7 @@ from lhc_ref.errors import InputError
 
 SIGMAS = 3.0
 LEAST_ROUNDS = 3  # that tell a scatter
+MOVED = 2.0  # times as far from core to core: another die
 SAME_MACHINE = ("cpu", "vectors", "lanes", "cores", "threads")
 OURS = "ours"
 Key = tuple[str, int, int, str]  # problem, batch, threads, engine
@@ -131,6 +132,26 @@ def changes(old: Document, new: Document, repeats: Sequence[Document]) -> list[C
     return found
 
 
+def moved_cores(old: Document, new: Document) -> Iterator[str]:
+    """Cases before whose rounds the cores lay much nearer to each other in one file than in the other."""
+    before, after = _core_ns(old), _core_ns(new)
+    for case in before:
+        if case in after and not 1 / MOVED <= after[case] / before[case] <= MOVED:
+            problem, batch, threads = case
+            yield (
+                f"{problems.title(problem)}, {batch}, {threads} threads: cores {before[case]:.0f} ns apart in the old "
+                f"run, {after[case]:.0f} ns in the new one; that alone changes times. Run again."
+            )
+
+
+def _core_ns(document: Document) -> dict[tuple[str, int, int], float]:
+    return {
+        (result["problem"], result["batch"], result["threads"]): float(np.median(result["core_ns"]))
+        for result in document["results"]
+        if "core_ns" in result
+    }
+
+
 def _require_same_machine(old: Document, new: Document) -> None:
     differing = [name for name in SAME_MACHINE if old["machine"].get(name) != new["machine"].get(name)]
     if differing:
@@ -176,6 +197,7 @@ def main() -> int:
             "\nfrom run to run: not known, the files share no engine that did not change. The noise is that within the "
             "runs, too small where the machine is faster on one day than on another. --repeats tells."
         )
+    print("".join(f"{line}\n" for line in moved_cores(old, new)), end="")
     slower = [change for change in found if change.verdict == "SLOWER"]
     print(f"{len(slower)} of {len(found)} slower" if slower else "nothing is slower")
     return int(bool(slower))

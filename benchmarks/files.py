@@ -15,7 +15,7 @@ import numpy as np
 
 import runtime
 from benchmarks import problems
-from benchmarks.measuring import How, WrongAnswerError
+from benchmarks.measuring import How, WrongAnswerError, shown
 from benchmarks.tables import Table
 from lhc_ref import modelfile
 from lhc_ref.modelfile import MaskedKernel, ModelSpec
@@ -33,7 +33,7 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
     """Bytes by kind of file, for each net as it is and with few values."""
     for name in how.only or (PROBLEMS[:1] if how.toy else PROBLEMS):
         spec = modelfile.validate(problems.find(name, how.toy).make())
-        for kind, one in ((name, spec), (f"{name}, {FEW} values a layer", few_values(spec))):
+        for kind, one in shown([(name, spec), (f"{name}, {FEW} values a layer", few_values(spec))], name):
             yield {"problem": kind, "bytes": sizes(one)}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.measuring import How
+from benchmarks.measuring import How, shown
 from benchmarks.results_file import median_us, micros
 from benchmarks.tables import Table
 from lhc_ref.conv import conv2d, conv2d_vjp
@@ -23,7 +23,7 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
     for shape in SHAPES[:1] if how.toy else SHAPES:
         runs = _runs(*shape)
         times: dict[str, list[list[float]]] = {name: [] for name in runs}
-        for _ in range(how.rounds):
+        for _ in shown(range(how.rounds), f"convolution of {shape}"):
             for name, run in runs.items():
                 began = time.perf_counter()
                 run()

@@ -16,7 +16,7 @@ import numpy as np
 
 import runtime
 from benchmarks.floors import ROOFLINE, ROOFLINE_CHANNELS, Verdict
-from benchmarks.measuring import How, Prepared, check
+from benchmarks.measuring import How, Prepared, check, shown
 from benchmarks.results_file import micros
 from benchmarks.tables import Table, name
 from runtime.bench import roof
@@ -51,7 +51,7 @@ def _measure(problem: str, batch: int, memory: roof.Roof | None, how: How) -> di
         (x,) = prepared.inputs("ours", batch).values()
         check("ours", model.run(x, threads=how.threads), prepared.answer("ours", batch))
         products, profiles = [], []
-        for _ in range(how.rounds):
+        for _ in shown(range(how.rounds), f"{problem}, batch {batch}"):
             products.append(product_flops(64 if how.toy else SIDE))
             profiles.append(model.profile(x, threads=how.threads, repeats=REPEATS))
     flops = float(np.median(products))

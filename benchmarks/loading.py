@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.floors import FIRST_LOAD_S, LOAD_S, Verdict
-from benchmarks.measuring import How, Prepared, check
+from benchmarks.measuring import How, Prepared, check, shown
 from benchmarks.results_file import micros
 from benchmarks.tables import Table, name
 from runtime.bench.processes import EngineProcess
@@ -42,7 +42,7 @@ def _entry(
 ) -> dict[str, Any]:
     """Start so many processes one after the other; times are those of everything up to the first answer."""
     starts = []
-    for _ in range(rounds):
+    for _ in shown(range(rounds), f"starts with {prepared.name}"):
         with ExitStack() as running:
             process = EngineProcess("ours", prepared.folder, environment={**os.environ, **(environment or {})})
             running.callback(process.stop)

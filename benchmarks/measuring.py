@@ -7,12 +7,12 @@ without zeros.
 
 import itertools
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from tqdm import tqdm
@@ -24,9 +24,12 @@ from benchmarks.results_file import micros
 from lhc_ref import modelfile
 from lhc_ref.errors import LhcError
 from lhc_ref.evaluate import evaluate
-from runtime.bench import onnx_twin
+from runtime.bench import onnx_twin, ping
 from runtime.bench.processes import EngineProcess
 from runtime.bench.twins import dense_twin
+from runtime.commands.running import SLOW_S
+
+Thing = TypeVar("Thing")
 
 # Largest difference from the float64 reference over the largest value that still counts as the same net.
 TOLERATED = {"openvino-bf16": 0.1}
@@ -149,23 +152,31 @@ def measure_all(cases: Sequence[Case], how: How) -> Iterator[dict[str, Any]]:
                 yield _measure(case, prepared, how)
 
 
+def shown(things: Collection[Thing], what: str) -> Iterator[Thing]:
+    """The things, with a bar and the time that remains, on a terminal, where they take over 2 seconds."""
+    yield from tqdm(things, desc=what, leave=False, disable=None, delay=SLOW_S)
+
+
 def _measure(case: Case, prepared: Prepared, how: How) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = {}
+    core_ns: list[float] = []
+    what = f"{case.problem}, batch {case.batch}"
     with ExitStack() as running:
         workers = []
-        for engine in (e for e in case.engines if e in how.engines):
+        for engine in shown([e for e in case.engines if e in how.engines], f"{what}: engines start"):
             entries[engine], worker = _start(engine, case, prepared, running)
             workers.append(worker)
-        calls = {w.name: max(1, min(MAX_CALLS, int(how.seconds / 2 / min(w.time(2)["times_s"])))) for w in workers}
-        rounds = tqdm(range(how.rounds), desc=f"{case.problem} batch {case.batch}", leave=False, disable=None)
-        for _ in rounds:
+        calls = {w.name: max(1, int(how.seconds / 2 / min(w.time(2)["times_s"]))) for w in workers}
+        for _ in shown(range(how.rounds), what):
+            core_ns += [] if (way := ping.measure()) is None else [round(way.farthest_ns, 1)]
             for worker in workers:
                 if calls[worker.name] > 1:  # Why not else: a single long call warms itself up.
                     worker.time(calls[worker.name])
-                reply = worker.time(calls[worker.name])
+                reply = worker.time(min(MAX_CALLS, calls[worker.name]))
                 entries[worker.name]["times_us"].append(micros(reply["times_s"]))
                 entries[worker.name]["memory_bytes"]["peak"] = reply["peak_bytes"]
-    return {"problem": case.problem, "batch": case.batch, "threads": case.threads, "engines": entries}
+    cores = {"core_ns": core_ns} if core_ns else {}
+    return {"problem": case.problem, "batch": case.batch, "threads": case.threads, **cores, "engines": entries}
 
 
 def _start(engine: str, case: Case, prepared: Prepared, running: ExitStack) -> tuple[dict[str, Any], EngineProcess]:

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.environments import python_of
 from benchmarks.floors import TRAINING_BYTES, TRAINING_STEP, Verdict
-from benchmarks.measuring import How, WrongAnswerError
+from benchmarks.measuring import How, WrongAnswerError, shown
 from benchmarks.peers import train_worker
 from benchmarks.results_file import medians_us, micros
 from benchmarks.tables import Table, name
@@ -115,11 +115,11 @@ def measure(how: How) -> Iterator[dict[str, Any]]:
     entries: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         workers = []
-        for engine in engines:
+        for engine in shown(engines, "engines start"):
             entries[engine], worker = _start(engine, given, expected, Path(name), how.threads)
             running.callback(worker.stop)
             workers.append(worker)
-        for _ in range(rounds):
+        for _ in shown(range(rounds), f"{MODEL}, batch {batch}"):
             for worker in workers:
                 entries[worker.name]["times_us"].append(micros(worker.ask(steps)))
     yield {"problem": f"{MODEL} x {width:g}", "batch": batch, "threads": how.threads, "engines": entries}

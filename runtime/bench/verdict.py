@@ -77,8 +77,8 @@ def _apart(a: Facts, b: Facts) -> bool:
 
 def _reasons(facts: Facts) -> Iterator[str]:
     rows, here = facts["layers"], facts["machine"]
-    if max(here["busy_cores"], here["busy_cores_meanwhile"] or 0.0) > LOUD_CORES:
-        yield "Other programs disturbed this: measure again on a quiet machine before you believe it."
+    if max(here["busy_cores"], here["busy_cores_meanwhile"] or 0.0) > LOUD_CORES or here["throttled_s"] > 0:
+        yield "Other programs or a CPU quota disturbed this: measure again on a quiet machine before you believe it."
     masked = [row for row in rows if row["density"] is not None and row["density"] < 1]
     best = at_most_threads(facts)
     if masked and "ours-dense" in best:

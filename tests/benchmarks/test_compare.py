@@ -84,6 +84,18 @@ def test_nothing_in_common_and_too_few_rounds_are_refused():
         compare.changes(old, document({"ours": times(1, 0.1, rounds=2)}), [])
 
 
+def test_cores_that_lie_elsewhere_are_told():
+    old, new = (document({"ours": times(1000, 0.01)}) for _ in range(2))
+    assert list(compare.moved_cores(old, new)) == []
+    old["results"][0]["core_ns"] = [20.0, 21.0, 170.0]
+    assert list(compare.moved_cores(old, new)) == []
+    new["results"][0]["core_ns"] = [30.0, 170.0, 165.0]
+    (told,) = compare.moved_cores(old, new)
+    assert "VGG16-CIFAR .1, 64, 2 threads: cores 21 ns apart in the old run, 165 ns in the new one" in told
+    new["results"][0]["core_ns"] = [30.0]
+    assert list(compare.moved_cores(old, new)) == []
+
+
 @pytest.mark.parametrize(("new_us", "status", "told"), [(1000, 0, "nothing is slower"), (2000, 1, "1 of 1 slower")])
 def test_the_command_tells_by_its_exit_code(new_us, status, told, tmp_path, monkeypatch, capsys):
     for name, median in (("old", 1000), ("new", new_us)):
