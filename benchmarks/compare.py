@@ -140,7 +140,7 @@ def moved_cores(old: Document, new: Document) -> Iterator[str]:
             problem, batch, threads = case
             yield (
                 f"{problems.title(problem)}, {batch}, {threads} threads: cores {before[case]:.0f} ns apart in the old "
-                f"run, {after[case]:.0f} ns in the new one; that alone changes times. Run again."
+                f"run, {after[case]:.0f} ns in the new one, which may be the cause of a change. Run again."
             )
 
 

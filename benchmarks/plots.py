@@ -115,7 +115,7 @@ def bars(axes: Any, results: Sequence[Result]) -> None:
 
 
 def roofline(axes: Any, results: Sequence[Result]) -> None:
-    """Share of the roofline, layer by layer."""
+    """Share of what a matrix product's speed allows, layer by layer."""
     for result in results:
         shares = [layers.share(layer) for layer in layers.convolutions(result)]
         axes.plot(
@@ -124,7 +124,7 @@ def roofline(axes: Any, results: Sequence[Result]) -> None:
             marker=".",
             label=f"{problems.title(result['problem'])}, {result['batch']}",
         )
-    axes.set(xlabel="convolution", ylabel="share of the roofline", ylim=(0, None))
+    axes.set(xlabel="convolution", ylabel="of a matrix product's speed", ylim=(0, None))
     axes.legend(frameon=False, fontsize="small")
     axes.grid(alpha=0.25)
 

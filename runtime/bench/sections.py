@@ -265,7 +265,7 @@ def layer_table(facts: Facts) -> str:
         *("GFLOP/s", "as dense", "of roof", "limit"),
     )
     text = (
-        "Times are of a batch, MACs of one image. x dense: how many times faster than ours runs the layer with all its "
+        "Times are of a batch, MACs of one image. x dense: how many times as fast as ours runs the layer with all its "
         "weights. GFLOP/s: of executed multiply-adds, and as if the layer were dense. +2: with two nodes more."
     )
     why = [((row["layer"],) * 2, (row["kernel"],) * 2, (row["why"],) * 2) for row in rows]

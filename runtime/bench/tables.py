@@ -82,6 +82,8 @@ def _engines(facts: Facts) -> Iterator[str]:
         )
     yield from table(head, rows)
     yield from (f"{INDENT}{gain}" for gain in gains(facts))
+    packed = [run["packed_bytes"] for run in facts["runs"] if run["engine"] == "ours" and run.get("packed_bytes")]
+    yield from (f"{INDENT}packed weights of ours: {bytes_text(size)}" for size in packed[:1])
 
 
 def gains(facts: Facts) -> list[str]:
@@ -111,7 +113,7 @@ def _layers(facts: Facts) -> Iterator[str]:
     head = ("  layer", "kernel", "density", "nominal", "kept", "executed", "time", "GFLOP/s", "as dense", "of roof")
     rows = [
         (
-            f"{INDENT}{row['layer']}",
+            f"{INDENT}{layer_name(row['layer'])}",
             row["kernel"],
             "" if row["density"] is None else f"{row['density']:.3f}",
             *(f"{row[key]:,}" if row[key] else "" for key in ("macs_nominal", "macs_kept", "macs_executed")),

@@ -39,6 +39,8 @@ def verdict(facts: Facts) -> Verdict | None:
     others = [run for name, run in best.items() if not name.startswith("ours")]
     if others:
         text += " " + _beside(mine, min(others, key=lambda run: run["batch_s"]))
+    else:
+        text += " No other engine was measured."
     return Verdict(text, tuple(_reasons(facts)))
 
 
@@ -113,7 +115,7 @@ def _without_masks(rows: Sequence[Facts]) -> Iterator[str]:
     whole = [row for row in rows if row["density"] is None or row["density"] == 1]
     share = sum(row["share_of_run"] for row in whole)
     if share >= LARGE_SHARE and len(whole) < len(rows):
-        largest = sorted(whole, key=lambda row: -row["share_of_run"])
+        largest = sorted((row for row in whole if row["share_of_run"] >= 0.01), key=lambda row: -row["share_of_run"])
         named = _named([f"{first_node(row['layer'])} ({row['share_of_run']:.0%})" for row in largest])
         yield f"{share:.0%} of the time is in layers that miss no weights: {named}. Sparsity does not shorten these."
 

@@ -229,10 +229,11 @@ def _subject(arguments: argparse.Namespace, batch: int, folder: Path) -> Subject
     shapes, path = parse_shapes(arguments.shape) or None, Path(arguments.file)
     try:
         return Subject(path, batch, folder, shapes, arguments.device, arguments.trial)
-    except ModelFileError:
-        foreign = arguments.engine and not any(name.startswith("ours") for name in arguments.engine)
-        if not (is_onnx(path) and path.is_file() and foreign):
+    except ModelFileError as error:
+        if not (is_onnx(path) and path.is_file()):
             raise
+        if not arguments.engine or any(name.startswith("ours") for name in arguments.engine):
+            raise ModelFileError(f"{error} To time other engines alone on it, name them: --engine NAME,...") from error
     return ForeignSubject(path, batch, shapes)
 
 

@@ -55,15 +55,33 @@ def test_layers_have_times_work_and_a_roof():
     for layer in work:
         assert len(layer["times_us"]) == sweep.TOY.rounds
         assert layer["least_us"] >= 2e-3 * 4 * layer["macs_executed"] / result["gflops"] * 0.99
+        assert layer["roof_least_us"] >= 2e-3 * 4 * layer["macs_executed"] / result["peak_gflops"] * 0.99
 
 
 def test_a_share_of_the_roofline_is_the_allowed_time_over_the_measured():
-    assert layers.share({"least_us": 200, "times_us": [400, 500, 2000]}) == pytest.approx(0.4)
+    layer = {"least_us": 350, "roof_least_us": 200, "times_us": [400, 500, 2000]}
+    assert layers.share(layer) == pytest.approx(0.7)
+    assert layers.share_of_roof(layer) == pytest.approx(0.4)
+
+
+def test_a_table_has_the_share_of_the_roofline_where_the_file_has_it():
+    layer = {"name": "a", "shape": "8x8x64 > 8x8x64", "density": 0.5, "macs_executed": 1000, "times_us": [100]}
+    layer |= {"least_us": 80, "limited_by": "multiply-adds"}
+    result = {"problem": "vgg16_cifar_d0.1", "batch": 4, "layers": [layer]}
+    assert layers.table([result]).head[-1] == "of a matrix product"
+    table = layers.table([{**result, "layers": [{**layer, "roof_least_us": 40}]}])
+    assert (table.head[-2:], table.rows[0][-2:]) == (("of a matrix product", "of the roofline"), ("0.80", "0.40"))
 
 
 def test_the_worst_layer_is_judged():
     def layer(name, time_us, shape="8x8x64 > 8x8x64"):
-        return {"name": name, "shape": shape, "macs_executed": 1, "least_us": 200, "times_us": [time_us]}
+        return {
+            "name": name,
+            "shape": shape,
+            "macs_executed": 1,
+            "least_us": 200,
+            "times_us": [time_us],
+        }
 
     rows = [layer("good", 220), layer("bad", 400), layer("stem", 9000, "8x8x3 > 8x8x64")]
     rows.append({**layer("pool", 9000), "macs_executed": 0})

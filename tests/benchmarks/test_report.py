@@ -2,9 +2,11 @@
 
 import pytest
 
-from benchmarks import report, results_file
+from benchmarks import report, results_file, sweep
+from benchmarks.results_file import medians_us
 from lhc_ref import extras
 from lhc_ref.errors import LhcError
+from runtime.bench import machine
 from tests.benchmarks.documents import document
 
 ENGINES = {"ours": [[1000]], "deepsparse": [[1500]], "onnxruntime": [[6000]]}
@@ -49,10 +51,23 @@ def test_a_table_replaces_what_stood_there(root):
 def test_limits_and_machine(root):
     assert "| 1.50x | >= 1.4x | yes |" in written(root, "verdicts")
     assert "| 6.00x | >= 7x | **no** |" in written(root, "verdicts")
-    machine = written(root, "machine")
-    assert "Some CPU, 2 cores, AVX2" in machine
-    assert "onnxruntime 1.0" in machine
-    assert "commit aaaaaaaaaaaa, `python -m benchmarks.run`" in machine
+    told = written(root, "machine")
+    assert "Some CPU, 2 cores, AVX2" in told
+    assert "onnxruntime 1.0" in told
+    assert "commit aaaaaaaaaaaa, `python -m benchmarks.run`" in told
+
+
+def test_a_run_becomes_the_figures_of_a_document(root, monkeypatch):
+    monkeypatch.setattr(machine, "commit", lambda: "b" * 40)
+    out = root / "benchmarks" / "results" / "toy.json"
+    results = sweep.run("speed", sweep.TOY, out, ["benchmarks.run", "--toy"])["results"]
+    table, told = written(root, "table", "toy.json"), written(root, "machine", "toy.json")
+    for result in results:
+        figure = f"{medians_us(result)['ours'] / 1e3:.2f}"
+        assert f"| VGG16-CIFAR .1, {result['batch']} | {figure} |  |  |  |  |  |" in table
+    assert "commit bbbbbbbbbbbb, `python -m benchmarks.run --toy`" in told
+    extras.plots()
+    assert "](images/toy.svg)" in written(root, "plot", "toy.json")
 
 
 def test_a_plot_is_drawn_anew_when_the_results_change(root):

@@ -14,6 +14,7 @@ from runtime import cli, threads
 from runtime.bench import break_even, measure, roof, worker
 from runtime.bench.processes import EngineError, EngineProcess
 from runtime.commands import bench, running
+from tests.runtime import onnx_nets
 from tests.runtime.bench.test_subject import small
 
 QUICK = ("--time", "0.02", "--warmup", "0.001")
@@ -224,6 +225,14 @@ def test_engines_run_in_the_environments_that_are_named_for_them(model, tmp_path
     places = {"onnxruntime": "a/onnxruntime", "openvino": "a/openvino", "deepsparse": "b/deepsparse"}
     assert facts["failed"] == {name: f"{name} runs in {place}" for name, place in places.items()}
     assert facts["setup"]["pythons"] == places
+
+
+def test_an_onnx_file_that_ours_cannot_run_tells_of_other_engines(tmp_path, capsys):
+    path = onnx_nets.save(tmp_path, onnx_nets.graph([onnx_nets.node("Erf", "x", "y")], {"x": ["n", 2, 3, 3]}, "y"))
+    for engine in ((), ("--engine", "ours,onnxruntime")):
+        told = refused(capsys, path, *engine)
+        assert "no such operator here" in told
+        assert "To time other engines alone on it, name them: --engine NAME,..." in told
 
 
 def test_a_model_that_is_none_is_refused(tmp_path, capsys):

@@ -116,9 +116,10 @@ def test_the_text_has_every_table():
     assert "a <net>.lhc: batch 8, latency, on A CPU, 2 threads for 2 cores, AVX2, 40 to 170 ns from core" in text
     assert "  a CPU quota\n" in text
     assert "ours is 3.00x as fast as torch" in text
+    assert "  packed weights of ours: 2.0 MiB" in text
     assert "ours is 4.00x as fast as ours-dense" in text
     assert "ours by threads; Amdahl's law fitted: 0.0% serial" in text
-    assert re.search(r"conv1\+relu1 +f32_conv2d +0\.125 +1,000,000 +125,000 +125,000 +100 us +20\.0 +160\.0 +50%", text)
+    assert re.search(r"conv1 \+1 +f32_conv2d +0\.125 +1,000,000 +125,000 +125,000 +100 us +20\.0 +160\.0 +50%", text)
     assert re.search(r"3x3x16x32 +8x8x16 +8x8 +180 us +150 us +torch +always +0\.75", text)
 
 
