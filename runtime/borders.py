@@ -43,14 +43,30 @@ def check_outputs(views: Mapping[str, View], out: Any, batch: int, kinds: tuple[
 
 
 def _check_array(what: str, array: Any, view: View, kinds: tuple[type, ...]) -> None:
-    fits, batch = isinstance(array, kinds), ("n",) if view.batched else ()
-    rank, skipped = len(batch) + len(view.shape), len(batch)
-    if not fits or array.dtype != np.float32 or array.ndim != rank or array.shape[skipped:] != view.shape:
+    fits, skipped = isinstance(array, kinds), int(view.batched)
+    right = fits and array.dtype == np.float32 and array.ndim == skipped + len(view.shape)
+    if not right or array.shape[skipped:] != view.shape:
         got = f"{array.dtype}{list(array.shape)}" if fits else type(array).__name__
-        if fits and array.dtype == np.float32:
-            advice = "Give it that shape" + (", the batch first" if batch else "")
-        else:
-            advice = f"Convert it with numpy.asarray(x, numpy.float32){' and put the batch first' if batch else ''}"
-        raise InputError(
-            f"{what}: expected float32[{', '.join(map(str, (*batch, *view.shape)))}], got {got}. {advice}."
-        )
+        raise InputError(f"{what}: expected {view}, got {got}. {_advice(array if fits else None, view)}.")
+
+
+def _advice(array: Any, view: View) -> str:
+    """What to do about an array, or something else (None), that is not what it should be."""
+    first = "the batch first" if view.batched else ""
+    if array is None or array.dtype != np.float32:
+        return f"Convert it with numpy.asarray(x, numpy.float32){' and put ' * view.batched}{first}"
+    turn = turned(array.shape[1:], view.shape) if view.batched else None
+    if turn is not None:
+        return f"Transpose it: x{turn[0]}; or load the model with layout={turn[1]!r}"
+    return "Give it that shape" + ", " * view.batched + first
+
+
+def turned(shape: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[str, str] | None:
+    """How to make images of the wanted shape of such that have their channels first instead of last, or last instead of
+    first, and the name of the layout that they have; None where they have not.
+    """
+    if len(shape) != 3 or len(wanted) != 3:
+        return None
+    if shape == (wanted[2], *wanted[:2]):
+        return ".transpose(0, 2, 3, 1)", "NCHW"
+    return (".transpose(0, 3, 1, 2)", "NHWC") if shape == (*wanted[1:], wanted[0]) else None

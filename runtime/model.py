@@ -290,6 +290,10 @@ class Model:
         """The file that it was loaded from, if it was."""
         return None if self.source is None else Path(self.source.path)
 
+    def __repr__(self) -> str:
+        inputs, outputs = (", ".join(f"{name} {view}" for name, view in views.items()) for views in self.views)
+        return f"<{type(self).__name__} of {self.path}: {inputs} -> {outputs}>"
+
     def __enter__(self) -> "Model":
         return self
 

@@ -39,6 +39,9 @@ class View:
         split = shape[2], shape[0], shape[1]
         return cls(value, split, split, (1, 2, 0), shape)
 
+    def __str__(self) -> str:
+        return f"float32[{', '.join(map(str, (*['n'] * self.batched, *self.shape)))}]"
+
     def user_shape(self, batch: int) -> Shape:
         """Of the user's array."""
         return (batch, *self.shape) if self.batched else self.shape

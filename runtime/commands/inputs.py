@@ -9,6 +9,7 @@ import numpy as np
 from lhc_ref import extras
 from lhc_ref.errors import DataError, InputError, LhcError
 from lhc_ref.modelfile import InputSpec, ModelSpec
+from runtime.borders import turned
 from runtime.commands import memory
 from runtime.views import View
 
@@ -146,9 +147,11 @@ def check_array(entry: InputSpec, array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype.kind in "fiu" and shape[2:] == (1,) and array.ndim == 3 and array.shape[1:] == shape[:2]:
         array = array[..., None]
     if array.dtype.kind not in "fiu" or array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        turn = turned(array.shape[1:], shape)
+        advice = "Convert or reshape it" if turn is None else f"Turn it: numpy.save(path, x{turn[0]})"
         raise InputError(
             f"{what}: expected numbers [n, {', '.join(map(str, shape))}] for input {entry.name!r}, got "
-            f"{array.dtype}{list(array.shape)}. Convert or reshape it."
+            f"{array.dtype}{list(array.shape)}. {advice}."
         )
     return array
 

@@ -18,7 +18,7 @@ from runtime.commands.inputs import Arrays, Source, to_net
 
 BATCH = 256  # Why: whole vectors of images for 16 cores at once, and memory that stays small.
 SLOW_S = 2.0
-FIRST_RUN = "still in the first batch, which plans the net and, on a GPU, compiles its kernels"
+FIRST_RUN = "still in the first batch"
 
 
 @dataclass(frozen=True)

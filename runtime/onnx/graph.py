@@ -1,7 +1,7 @@
 """An ONNX file as plain values: operators, constants, inputs and outputs; what is no such graph is refused."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import extras
-from lhc_ref.modelfile import ModelFileError
+from lhc_ref.modelfile import InputError, ModelFileError
 
 OLDEST_OPSET, NEWEST_OPSET = 9, 28  # NEWEST: the last one whose node tests were run
 MAX_CONSTANT = 2**30  # numbers of a constant
@@ -55,8 +55,8 @@ def read(path: str | os.PathLike[str], constants: Mapping[str, np.ndarray]) -> G
     ------
     ModelFileError
         The path cannot be read, or is no ONNX model of opset 9 to 28.
-    MissingExtraError
-        The package onnx is not installed.
+    InputError, MissingExtraError
+        A name in `constants` that is no input; the package onnx is not installed.
     """
     onnx = extras.onnx()
     try:
@@ -89,6 +89,7 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
     graph, problems = model.graph, []
     if any(isinstance(name, bytes) for name in _names(graph)):
         raise ModelFileError(f"{path}: expected names in UTF-8, got damaged ones. Export or copy it again.")
+    require_names("constants", constants, {item.name for item in graph.input})
     known: dict[str, np.ndarray] = dict(constants)
     try:
         for tensor in graph.initializer:
@@ -112,6 +113,13 @@ def parse(onnx: ModuleType, model: Any, path: str, constants: Mapping[str, np.nd
     if not problems:
         _check(onnx, model, path)
     return Graph(inputs, outputs, tuple(ops), known, tuple(problems))
+
+
+def require_names(what: str, given: Iterable[str], inputs: Iterable[str]) -> None:
+    """Raise InputError where something is given for what is no input."""
+    unknown = sorted(set(given) - set(inputs))
+    if unknown:
+        raise InputError(f"{what}: expected names of inputs, {sorted(inputs)}, got {unknown}. Correct the names.")
 
 
 def _sizes(onnx: ModuleType, kind: Any) -> tuple[int | None, ...] | str:

@@ -11,7 +11,7 @@ from lhc_ref.modelfile import InputSpec, ModelFileError, ModelSpec, validate
 from runtime.onnx.builder import Builder
 from runtime.onnx.finish import finish
 from runtime.onnx.fold import FOLDS, Constant, fold
-from runtime.onnx.graph import SYMBOLIC_BATCH, Graph, Op, Unsupported, read
+from runtime.onnx.graph import SYMBOLIC_BATCH, Graph, Op, Unsupported, read, require_names
 from runtime.onnx.operators import OPERATORS
 from runtime.onnx.values import view
 from runtime.views import View
@@ -45,7 +45,7 @@ def load(
     ModelFileError
         The file cannot be read, or holds what cannot be run: all such nodes are named, each with its reason.
     InputError, MissingExtraError
-        A name in `shapes` that is no input; the package onnx is not installed.
+        A name in `shapes` or `constants` that is no input; the package onnx is not installed.
 
     Notes
     -----
@@ -53,6 +53,7 @@ def load(
     float32 once. Cost: O(weights).
     """
     graph = read(path, constants or {})
+    require_names("shapes", shapes or {}, graph.inputs)
     return convert(graph, str(path), shapes or {})
 
 

@@ -499,6 +499,10 @@ BAD_NPY = {
     "text array": (stored(np.save, np.full((2, 6, 5, 1), "a")), r"got <U1\[2, 6, 5, 1\]"),
     "records": (stored(np.save, np.zeros((2, 6, 5, 1), "f4,f4")), r"\[2, 6, 5, 1\]\. Convert or reshape it"),
     "one example": (stored(np.save, np.zeros((6, 5, 1))), r"got float64\[6, 5, 1\]"),
+    "channels first": (
+        stored(np.save, np.zeros((2, 1, 6, 5))),
+        r"Turn it: numpy\.save\(path, x\.transpose\(0, 2, 3, 1\)\)",
+    ),
     "other size": (stored(np.save, np.zeros((2, 5, 6, 1))), r"expected numbers \[n, 6, 5, 1\] for input 'image'"),
     "scalar": (stored(np.save, np.float32(3)), r"got float32\[\]"),
     "too large a number": (stored(np.save, np.full((2, 6, 5, 1), 1e300)), "numbers that float32 can hold, got float64"),

@@ -144,10 +144,22 @@ def test_wrong_arguments_are_named(name):
         Model(classifier()).run(x, **options)
 
 
-@pytest.mark.parametrize(("x", "advice"), [(X[:, 1:], "Give it that shape, the batch"), (X.astype(int), "Convert it")])
+@pytest.mark.parametrize(
+    ("x", "advice"),
+    [
+        (X[:, 1:], "Give it that shape, the batch first."),
+        (X.astype(int), "Convert it with numpy.asarray(x, numpy.float32) and put the batch first."),
+        (X.transpose(0, 3, 1, 2), "Transpose it: x.transpose(0, 2, 3, 1); or load the model with layout='NCHW'."),
+        (X.transpose(0, 2, 3, 1), "Transpose it: x.transpose(0, 3, 1, 2); or load the model with layout='NHWC'."),
+    ],
+)
 def test_the_advice_goes_with_what_is_wrong(x, advice):
-    with pytest.raises(InputError, match=rf"\. {advice}"):
+    with pytest.raises(InputError, match=re.escape(f". {advice}")):
         Model(classifier()).run(x)
+
+
+def test_a_model_shows_what_it_takes_and_gives():
+    assert repr(Model(classifier())) == "<Model of None: x float32[n, 4, 6, 3] -> scores float32[n, 5]>"
 
 
 def test_inputs_of_different_batches_are_named():

@@ -412,6 +412,14 @@ def test_inputs_may_be_made_constant(tmp_path):
     assert_exact(got, reference(model, {"x": x, "w": w})["y"])
 
 
+def test_names_that_are_no_inputs_are_told(tmp_path):
+    path = save(tmp_path, images(node("Relu", "x", "y")))
+    with pytest.raises(InputError, match=r"shapes: expected names of inputs, \['x'\], got \['z'\]\. Correct the names"):
+        runtime.load(path, shapes={"z": (6, 7, 5)})
+    with pytest.raises(InputError, match=r"constants: expected names of inputs, \['x'\], got \['z'\]"):
+        runtime.load(path, constants={"z": whole(1, 3)})
+
+
 # --- Layouts ----------------------------------------------------------------------------------------------------------
 
 
