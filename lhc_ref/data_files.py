@@ -145,9 +145,9 @@ def _cifar_records(path: Path, classes: int) -> np.ndarray:
 
 
 def read_images(folder: Path) -> Labelled:
-    """A folder for each class with its images, all of one size: FOLDER/CLASS/*.png.
+    """A folder for each class with its images, all of one size: `FOLDER/CLASS/*.png`.
 
-    With FOLDER/train/CLASS and FOLDER/test/CLASS the test split is given, else it is drawn. Images are grey where all
+    With `FOLDER/train/CLASS` and `.../test/CLASS` the test split is given, else it is drawn. Images are grey where all
     are, else colour; nothing is resized. Classes have the order of their names.
     """
     roots = [folder / name for name in OFFICIAL] if all((folder / n).is_dir() for n in OFFICIAL) else [folder]
