@@ -9,7 +9,16 @@ from runtime.bench import charts
 from runtime.bench import verdict as verdicts
 from runtime.bench.charts import Bar, Line
 from runtime.bench.markup import COUNTS, TIMES, Cell, bullets, card, details, number, scaled, table
-from runtime.bench.tables import at_most_threads, bytes_text, density_text, first_node, gains, layer_name, shape_name
+from runtime.bench.tables import (
+    at_most_threads,
+    bytes_text,
+    density_text,
+    first_node,
+    gains,
+    layer_name,
+    named,
+    shape_name,
+)
 from runtime.commands.report import shape_text, time_text
 
 Facts = Mapping[str, Any]
@@ -279,33 +288,33 @@ def break_even_table(facts: Facts) -> str:
     if not rows:
         return ""
     densities = rows[0]["densities"]
-    named = [
+    times = [
         {
             **{str(i): seconds for i, seconds in enumerate(found["layer_s"])},
             "fastest": found["dense_read_s"][found["fastest_dense"]],
         }
         for found in rows
     ]
-    unit, timed = _times(named, [*map(str, range(len(densities))), "fastest"])
+    unit, timed = _times(times, [*map(str, range(len(densities))), "fastest"])
     columns = [
         [(shape_name(found),) * 2 for found in rows],
         [(shape_text(found["groups"]), prod(found["groups"])) for found in rows],
-        *timed,
-        [(found["fastest_dense"],) * 2 for found in rows],
         *(
             [(density_text(found["break_even"][key]), found["break_even"][key]) for found in rows]
             for key in ("ours", "fastest")
         ),
-        [(", ".join(found["layers"]),) * 2 for found in rows],
+        *timed,
+        [(found["fastest_dense"],) * 2 for found in rows],
+        [(named(found["layers"]),) * 2 for found in rows],
     ]
     measured = [f"at {density:g}" for density in densities[:-1]]
     head = (
-        *("layer shape", "groups", *measured, "dense", "fastest dense", "by"),
-        *("break-even, ours", "break-even, fastest", "layers"),
+        *("layer shape", "groups", "against ours", "against fastest", *measured, "dense", "fastest dense", "by"),
+        "layers",
     )
     text = (
-        "Layer shape: rows and columns of the kernel, channels in and out; image. The layer's own time for a batch by "
-        f"density, in {unit}, and the density under which sparse is faster. The fastest dense engine's time includes "
-        "reading the output once. Groups: channels that share a pattern."
+        "Layer shape: rows and columns of the kernel, channels in and out; image. Against: the density under which "
+        f"sparse is faster than dense. The layer's own time for a batch by density, in {unit}; that of the fastest dense "
+        "engine includes reading the output once. Groups: channels that share a pattern."
     )
     return card("Break-even in numbers", text, table(head, list(zip(*columns, strict=True))), wide=True)

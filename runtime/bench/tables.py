@@ -9,6 +9,7 @@ from runtime.commands.report import shape_text, table, time_text
 
 Facts = Mapping[str, Any]
 INDENT = "  "
+NAMED = 3  # of many names
 RUN_COLUMNS = (
     *("engine", "version", "threads", "streams", "median_s", "low_s", "high_s", "count", "batch_s", "images_per_s"),
     *("import_s", "load_s", "compile_s", "plan_s", "first_run_s", "loaded_bytes", "peak_bytes", "relative_difference"),
@@ -35,6 +36,12 @@ def layer_name(layer: str) -> str:
     """The first node, and how many more are done in it."""
     more = layer.count("+")
     return first_node(layer) + f" +{more}" * bool(more)
+
+
+def named(names: Sequence[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def shape_name(found: Facts) -> str:

@@ -6,13 +6,12 @@ from typing import Any
 
 from runtime.bench.break_even import DENSITIES
 from runtime.bench.machine import LOUD_CORES
-from runtime.bench.tables import at_most_threads, first_node
+from runtime.bench.tables import NAMED, at_most_threads, first_node, named
 
 Facts = Mapping[str, Any]
 LARGE_SHARE = 0.05  # of the time, from which on it is worth a sentence
 EVEN = 0.95  # of the dense time: a layer that takes more is not faster by more than noise
 FULL_ROOF = 0.6  # share of the machine's memory rate from which on memory is what keeps a layer
-NAMED = 3  # layers
 
 
 @dataclass(frozen=True)
@@ -116,8 +115,8 @@ def _without_masks(rows: Sequence[Facts]) -> Iterator[str]:
     share = sum(row["share_of_run"] for row in whole)
     if share >= LARGE_SHARE and len(whole) < len(rows):
         largest = sorted((row for row in whole if row["share_of_run"] >= 0.01), key=lambda row: -row["share_of_run"])
-        named = _named([f"{first_node(row['layer'])} ({row['share_of_run']:.0%})" for row in largest])
-        yield f"{share:.0%} of the time is in layers that miss no weights: {named}. Sparsity does not shorten these."
+        told = named([f"{first_node(row['layer'])} ({row['share_of_run']:.0%})" for row in largest])
+        yield f"{share:.0%} of the time is in layers that miss no weights: {told}. Sparsity does not shorten these."
 
 
 def _not_faster(masked: Sequence[Facts], break_even: Sequence[Facts]) -> Iterator[str]:
@@ -140,8 +139,8 @@ def _not_faster(masked: Sequence[Facts], break_even: Sequence[Facts]) -> Iterato
 def _kept_by_memory(masked: Sequence[Facts]) -> Iterator[str]:
     kept = [row for row in masked if row["limited_by"] == "memory" and (row["share_of_roof"] or 0.0) >= FULL_ROOF]
     if kept:
-        named = _named([first_node(row["layer"]) for row in kept])
-        yield f"Moving data takes the time of {named}, not multiply-adds: dropping more weights would help little."
+        told = named([first_node(row["layer"]) for row in kept])
+        yield f"Moving data takes the time of {told}, not multiply-adds: dropping more weights would help little."
 
 
 def _faster_elsewhere(masked: Sequence[Facts], break_even: Sequence[Facts]) -> Iterator[str]:
@@ -152,10 +151,4 @@ def _faster_elsewhere(masked: Sequence[Facts], break_even: Sequence[Facts]) -> I
         above = [name for name in found["layers"] if density.get(name, 0.0) > limit]
         if engine != "ours" and above:
             needed = f"under a density of {limit:.2f}" if limit else f"at no density measured, down to {DENSITIES[0]:g}"
-            yield f"{engine} runs {_named(above)} dense faster than ours sparse; ours would be faster {needed}."
-
-
-def _named(names: Sequence[str]) -> str:
-    """The first few, and how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+            yield f"{engine} runs {named(above)} dense faster than ours sparse; ours would be faster {needed}."
