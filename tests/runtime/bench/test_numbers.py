@@ -217,11 +217,16 @@ def test_the_commit_is_that_of_a_checkout_alone(tmp_path):
     subprocess.run([*git, "init", "-q"], check=True)
     (tmp_path / "installed").mkdir()
     assert machine.commit(tmp_path / "installed") is None
-    (tmp_path / "a").write_text("1")
-    subprocess.run([*git, "add", "a"], check=True)
+    stored = tmp_path / "benchmarks" / "results" / "speed.json"
+    stored.parent.mkdir(parents=True)
+    for path in (tmp_path / "a", stored):
+        path.write_text("1")
+    subprocess.run([*git, "add", "a", "benchmarks"], check=True)
     subprocess.run([*git, "commit", "-qm", "a"], check=True)
     clean = machine.commit(tmp_path)
     assert re.fullmatch("[0-9a-f]{40}", clean)
+    stored.write_text("2")
+    assert machine.commit(tmp_path) == machine.commit(stored.parent) == clean, "results are no change"
     (tmp_path / "a").write_text("2")
     assert machine.commit(tmp_path) == clean + "+changes"
     assert machine.commit(tmp_path / "installed") is None

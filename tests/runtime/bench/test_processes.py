@@ -1,7 +1,9 @@
 """Engines in processes of their own: their answers, their times, and how their failures are told."""
 
+import contextlib
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ from lhc_ref import modelfile
 from runtime.bench import worker
 from runtime.bench.processes import EngineError, EngineProcess, Process
 from tests.runtime.nets import conv_spec
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system has no /proc")
 
 
 @pytest.fixture
@@ -73,6 +77,52 @@ def test_a_process_that_does_not_end_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("runtime.bench.processes.PATIENCE_S", 0.05)
     process.stop()
     assert process._process.returncode == -9
+
+
+def state_of(pid):
+    """A process's state, as Linux tells it: R, S, T (stopped), Z ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+
+
+def wait_for_state(pid, states):
+    until = time.monotonic() + 20
+    while state_of(pid) not in states:
+        assert time.monotonic() < until, f"{pid} is {state_of(pid)}, not one of {states}"
+        time.sleep(0.01)
+
+
+SPINNING = """
+import json, sys, threading
+def spin():
+    while True: pass
+threading.Thread(target=spin, daemon=True).start()
+for line in sys.stdin: print(line, flush=True)
+"""
+
+
+@needs_proc
+def test_a_process_rests_between_its_answers_even_if_its_threads_do_not(tmp_path):
+    process = Process("restless", [sys.executable, "-c", SPINNING], tmp_path / "errors")
+    for _ in range(2):
+        assert process.ask([1, 2]) == [1, 2]
+        wait_for_state(process.pid, "T")
+    process.stop()
+    assert process._process.returncode == 0, "it saw its pipe closed"
+
+
+@needs_proc
+def test_a_resting_process_ends_with_the_one_who_asks(tmp_path):
+    program = "import sys, time; from pathlib import Path; from runtime.bench.processes import Process; "
+    program += f"p = Process('p', [sys.executable, '-c', {SPINNING!r}], Path({str(tmp_path / 'errors')!r})); "
+    program += "p.ask([1]); print(p.pid, flush=True); time.sleep(600)"
+    asking = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    pid = int(asking.stdout.readline())
+    wait_for_state(pid, "T")
+    asking.kill()
+    asking.wait()
+    asking.stdout.close()
+    with contextlib.suppress(FileNotFoundError):  # gone, or waiting for whoever adopted it
+        wait_for_state(pid, "ZX")
 
 
 def test_the_worker_keeps_its_folder_from_the_engines():
