@@ -314,7 +314,7 @@ def break_even_table(facts: Facts) -> str:
     )
     text = (
         "Layer shape: rows and columns of the kernel, channels in and out; image. Against: the density under which "
-        f"sparse is faster than dense. The layer's own time for a batch by density, in {unit}; that of the fastest dense "
+        f"sparse is faster than dense. Times are the layer's own for a batch, in {unit}; that of the fastest dense "
         "engine includes reading the output once. Groups: channels that share a pattern."
     )
     return card("Break-even in numbers", text, table(head, list(zip(*columns, strict=True))), wide=True)
