@@ -27,7 +27,6 @@ from runtime.spec import to_layers
 DENSITIES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75)
 GROUPS = (32, 16)  # of layers that have no mask, as `lhc-run prune` makes them
 ROUNDS, SLOT_S = 5, 0.01
-SETTLING = 5  # slots before the first one of an engine's turn: threads of the engine before spin for a while
 COPIES = 3  # of a layer, in the larger of the two nets that other engines run
 MEAN = "mean"
 
@@ -166,11 +165,8 @@ def _times(
     counts = _load(shape, batch, threads, processes, folder)
     samples: dict[_Net, list[tuple[float, float]]] = {net: [] for net in counts}
     for _ in range(ROUNDS):
-        before = None
         for net, count in counts.items():
-            slots = 1 if net.engine == before else SETTLING
-            before = net.engine
-            processes[net.engine].time(count * slots, net.name)  # Why not kept: it brings caches and threads back.
+            processes[net.engine].time(count, net.name)  # Why not kept: it brings caches and threads back.
             samples[net] += _samples(processes[net.engine], net, count)
     medians = {net: np.median(found, axis=0) for net, found in samples.items()}
     ours = [medians[_Net("ours", density)] for density in (*DENSITIES, 1.0)]
