@@ -5,7 +5,7 @@ from itertools import combinations, product
 
 from lhc_ref.check.evidence import Call, Evidence
 from lhc_ref.check.mistakes import Mistake, mistakes
-from lhc_ref.check.observations import coarser, observed, roundings
+from lhc_ref.check.observations import COARSER, budgets_of, coarser, coarsest_of, observed, only_to, roundings
 from lhc_ref.check.precision import Precision
 from lhc_ref.check.reference import Answer
 
@@ -51,10 +51,12 @@ def diagnose(
     found = list(dict.fromkeys(m for one in single.values() for m in one))
     named: dict[str, tuple[str, ...]] = {}
     for tensor, e in evidence.items():
-        names = rounded[tensor] or [m.name for m in single[tensor]] or observed(tensor, e)
+        whole = Evidence(failed[tensor], passed.get(tensor, []), precision_of, answers)
+        names = rounded[tensor] or [m.name for m in single[tensor]] or observed(tensor, whole)
         if not names and pairs:
             names = [m.name for m in _pairs(known, found, tensor, innocent, e, budget)]
-        named[tensor] = tuple((names or coarser(tensor, e))[:MOST])
+        names = names or coarser(tensor, e) or _coarser_singles(known, tensor, innocent, e)
+        named[tensor] = tuple(names[:MOST])
     return named
 
 
@@ -86,6 +88,17 @@ def _singles(known: Sequence[Mistake], tensor: str, innocent: Sequence[str], evi
     found = [m for m in known if evidence.reproduces(m, tensor, calls)]
     shown = [m for m in found if any(evidence.differs(m, tensor, case) for case, _ in evidence.failed)]
     return [m for m in shown if not _accuses(m, innocent, evidence)]
+
+
+def _coarser_singles(known: Sequence[Mistake], tensor: str, innocent: Sequence[str], evidence: Evidence) -> list[str]:
+    """Mistakes that coarser arithmetic hides: the numbers are theirs to its precision alone."""
+    for format_ in COARSER:
+        if format_.u > coarsest_of(evidence).storage.u:
+            budgets = dict.fromkeys(evidence.precision_of, budgets_of(format_))
+            blurred = Evidence(evidence.failed, evidence.passed, budgets, {})
+            if found := [m for m in _singles(known, tensor, (), blurred) if not _accuses(m, innocent, evidence)]:
+                return [f"{m.name}, and {only_to(format_)}" for m in found]
+    return []
 
 
 def _pairs(

@@ -9,6 +9,7 @@ from lhc_ref.check import shrink as smaller
 from lhc_ref.check.cases import Case
 from lhc_ref.check.compare import Finding
 from lhc_ref.check.diagnosis import PAIRS, diagnose
+from lhc_ref.check.places import located
 from lhc_ref.check.precision import FORMATS
 from lhc_ref.check.process import Outcome, Target
 from lhc_ref.check.runner import REPRODUCIBILITY, Plan, Results, check_case
@@ -76,7 +77,9 @@ def explain(results: Results, target: Target | None = None, pairs: int = PAIRS) 
         unnamed = [t for t, names in named.items() if not names]
         if unnamed and not why and target is not None and _stale(plan, target, *failed[unnamed[0]][0], unnamed[0]):
             why = STALE
-        named |= {tensor: (why,) for tensor in unnamed if why}
+        for tensor in unnamed:
+            hints = () if why else located(tensor, failed[tensor], passed.get(tensor, []), precisions)
+            named[tensor] = (why,) if why else tuple(hints)
         for i, f in enumerate(results.findings):
             if f.status == "failed" and f.case.level == level and f.tensor in named and f.area not in REPRODUCIBILITY:
                 results.findings[i] = replace(f, diagnosis=named[f.tensor])

@@ -60,11 +60,11 @@ def _masked_layer(case: Case, precision: Precision, steps: Steps, m: Array) -> S
     """A convolution with kernel * m: y, mask, dx, the cotangent of the product as "dmasked", and dbias."""
     a, convolution = case.arrays, Convolution(case, precision, steps)
     kernel = steps.read_weight(a["kernel"])
-    y = convolution.forward(a["x"], kernel * m)
-    budgets = convolution.budgets(a["dy"], a["x"], kernel * m)
+    y = convolution.forward(a["x"], steps.combine(kernel, m))
+    budgets = convolution.budgets(a["dy"], a["x"], steps.combine(kernel, m))
     y, budgets = finish_y(y, budgets, case, precision, steps, case.kh * case.kw * case.ci + 1)
     dy = steps.after_vjp(a["dy"], y)
-    dx, dmasked = convolution.backward(dy, a["x"], kernel * steps.mask_for_dx(m))
+    dx, dmasked = convolution.backward(dy, a["x"], steps.combine(kernel, steps.mask_for_dx(m)))
     tensors = {"y": y, "mask": m, "dx": dx, "dmasked": dmasked}
     if case.bias:
         tensors["dbias"] = steps.dbias(dy, a["bias"])
@@ -91,7 +91,7 @@ def _dscores(dmask: Array, case: Case, steps: Steps, table: Array) -> Array:
     scores, enabled = case.arrays["scores"], case.arrays["enabled"].astype(bool)
     collected = steps.collect(steps.enable_vjp(dmask, enabled), case)
     if case.level == "free":
-        return collected * steps.slope(scores)
+        return steps.center_vjp(collected * steps.slope(scores), scores)
     dhot = np.tensordot(table, collected, axes=((1, 2), (0, 1)))
     return steps.center_vjp(dhot * steps.rigid_slope(scores), scores)
 

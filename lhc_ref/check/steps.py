@@ -41,6 +41,7 @@ class Steps:
     collect: Callable[[Array, Case], Array] = lambda dmask, case: sum_groups(dmask, case)
     enable: Callable[[Array, Array], Array] = lambda m, enabled: mask.apply_enabled(m, enabled)
     enable_vjp: Callable[[Array, Array], Array] = lambda dm, enabled: np.where(enabled, dm, 0.0)
+    combine: Callable[[Array, Array], Array] = lambda kernel, m: kernel * m
     dkernel: Callable[[Array, Array, Array], Array] = lambda dmasked, m, patterns_only: m * dmasked
     dmask: Callable[[Array, Array, Array], Array] = lambda dmasked, kernel, m: kernel * dmasked
     mask_for_dx: Callable[[Array], Array] = lambda m: m
@@ -77,12 +78,12 @@ def hetconv_mask(case: Case) -> Array:
     return handmade.hetconv((case.kh, case.kw), case.ci, case.co, p=case.p).astype(np.float64)
 
 
-def nm_mask(kernel: Array, case: Case) -> Array:
-    """Of every m weights along the input channels the N largest; a short last run of k keeps ceil(N*k/m)."""
+def nm_mask(kernel: Array, case: Case, kept: Callable[[int], int] | None = None) -> Array:
+    """Of every m weights along the input channels the N largest; a short last run of k keeps ceil(N*k/m), or `kept`."""
     m = np.zeros(kernel.shape)
     for start in range(0, case.ci, case.m):
         run = np.abs(kernel[:, :, start : start + case.m])
-        keep = -(-case.s * run.shape[2] // case.m)
+        keep = kept(run.shape[2]) if kept else -(-case.s * run.shape[2] // case.m)
         order = np.argsort(-run, axis=2, kind="stable")
         np.put_along_axis(m[:, :, start : start + case.m], order[:, :, :keep], 1.0, axis=2)
     return m

@@ -27,6 +27,10 @@ SLOPES: dict[str, Callable[[Array], Array]] = {
     "slope only where the step is on": lambda s: (s > 0) * 1.0,
     "slope of the sigmoid": lambda s: 1 / (2 + np.exp(s) + np.exp(-s)),
     "slope of tanh": lambda s: 1 - np.tanh(s) ** 2,
+    "slope of the arctangent": lambda s: 1 / (1 + s**2),
+    "slope of a triangle: 1 - |score|, not below 0": lambda s: np.maximum(1 - abs(s), 0),
+    "slope of Bi-Real Net: 2 - 2 |score|, not below 0": lambda s: np.maximum(2 - 2 * abs(s), 0),
+    "slope 0.1 outside the window is float32's, whatever the dtype": _window(_open, outside=float(np.float32(0.1))),
     "slope 0: nothing passes the step": lambda s: 0.0 * s,
 }  # fmt: skip
 
@@ -119,6 +123,7 @@ def gradients() -> Iterator[Mistake]:
     }
     for name, dmask in dmasks.items():
         yield Mistake(name, {"dmask": dmask}, PATTERNED)
+    yield from _rescaled()
     collects = {
         "mean instead of sum over the group (nominal size)": lambda d, c: CORRECT.collect(d, c) / (c.gi * c.go),
         "mean instead of sum over the group (real copies)": lambda d, c: CORRECT.collect(d, c) / _copies(c),
@@ -164,6 +169,29 @@ def gradients() -> Iterator[Mistake]:
     }
     for name, dbias in wrong_axes.items():
         yield Mistake(f"bias gradient over the wrong axes: {name}", {"dbias": dbias})
+
+
+def _rescaled() -> Iterator[Mistake]:
+    """Kept weights scaled up as dropout does."""
+
+    def through(d: Array, k: Array, m: Array) -> Array:
+        return (k * d - (k * m * d).sum() / max(m.sum(), 1)) / _density(m)
+
+    def combine(k: Array, m: Array) -> Array:
+        return k * m / _density(m)
+
+    def dkernel(d: Array, m: Array, _: Array) -> Array:
+        return d * m / _density(m)
+
+    name = "kept weights are scaled up by 1/density, as dropout does"
+    for more, dmask in (("", through), (", without gradient", lambda d, k, m: k * d / _density(m))):
+        yield Mistake(
+            f"{name}{more}", {"combine": combine, "dkernel": dkernel, "dmask": dmask}, PATTERNED, common=False
+        )
+
+
+def _density(m: Array) -> float:
+    return max(float(m.mean()), 1e-3)
 
 
 def _unchanged(d: Array) -> Array:

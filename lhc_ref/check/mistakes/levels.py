@@ -1,13 +1,15 @@
 """HetConv, N:M, CSG and the regularizer."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 
 from lhc_ref.check.cases import Array, Case
 from lhc_ref.check.mistakes.base import Mistake
 from lhc_ref.check.mistakes.penalties import PENALTIES
-from lhc_ref.check.steps import CORRECT, SR_STE_DECAY, strided, strided_vjp
+from lhc_ref.check.steps import CORRECT, SR_STE_DECAY, nm_mask, strided, strided_vjp
 
 
 def _tiles(codes: Array, generator: Array, case: Case) -> Array:
@@ -59,6 +61,29 @@ def _seen_at(offset: Callable[[int], int]) -> dict[str, Callable[[Array, Case], 
     }
 
 
+def _nm_over_outputs(kernel: Array, case: Case) -> Array:
+    return nm_mask(kernel.swapaxes(2, 3), replace(case, ci=case.co)).swapaxes(2, 3)
+
+
+def _offsets(case: Case) -> list[tuple[int, int]]:
+    return list(product(range(case.sy), range(case.sx)))
+
+
+def _pixels_seen(case: Case) -> Array:
+    """How many pixels of the image each stride has."""
+    ones = np.ones((1, case.h, case.w, 1))
+    return sum((strided(ones, case, offset) for offset in _offsets(case)), np.zeros(()))
+
+
+def _mean_seen(x: Array, case: Case) -> Array:
+    return sum((strided(x, case, offset) for offset in _offsets(case)), np.zeros(())) / _pixels_seen(case)
+
+
+def _mean_seen_vjp(dseen: Array, case: Case) -> Array:
+    each = dseen / _pixels_seen(case)
+    return sum((strided_vjp(each, case, offset) for offset in _offsets(case)), np.zeros(()))
+
+
 def _arranged(full: Callable[[Array, Array, int], Array], centre: float = 1.0) -> Callable[[Case], Array]:
     def build(case: Case) -> Array:
         ci, co = np.arange(case.ci)[:, None], np.arange(case.co)
@@ -82,12 +107,15 @@ def other_levels() -> Iterator[Mistake]:
     yield Mistake(
         "lean's 1x1 reads the middle pixel of each stride, not the first", _seen_at(lambda s: s // 2), ("lean",)
     )
+    mean = {"seen": _mean_seen, "seen_vjp": _mean_seen_vjp}
+    yield Mistake("lean's 1x1 reads the mean of each stride's pixels, not the first", mean, ("lean",))
     gone = {"seen": lambda x, c: 0 * CORRECT.seen(x, c), "seen_vjp": lambda d, c: 0 * CORRECT.seen_vjp(d, c)}
     yield Mistake("lean's 1x1 is left out", gone, ("lean",))
     arrangements = {
         "HetConv's arrangement does not shift with the output channel": _arranged(lambda ci, co, p: ci % p == 0),
         "HetConv's arrangement shifts the other way": _arranged(lambda ci, co, p: (ci + co) % p == 0),
         "HetConv's arrangement starts one channel later": _arranged(lambda ci, co, p: (ci - co - 1) % p == 0),
+        "HetConv's full channels are one block at the start": _arranged(lambda ci, co, p: ci < ci.size // p),
         "HetConv without its centre taps": _arranged(lambda ci, co, p: (ci - co) % p == 0, 0.0),
         "HetConv keeps p of p channels' complement: the full and the centre kernels swapped": _arranged(
             lambda ci, co, p: (ci - co) % p != 0
@@ -110,5 +138,8 @@ def other_levels() -> Iterator[Mistake]:
     yield Mistake(
         "N:M keeps the largest weights, not the largest in size", {"nm": lambda k, c: CORRECT.nm(np.exp(k), c)}, ("nm",)
     )
+    yield Mistake("N:M in runs of output channels, not input channels", {"nm": _nm_over_outputs}, ("nm",))
+    floor: Callable[[Array, Case], Array] = lambda k, c: nm_mask(k, c, lambda count: c.s * count // c.m)  # noqa: E731
+    yield Mistake("N:M keeps the floor of a short last run, not the ceiling", {"nm": floor}, ("nm",))
     for name, (penalty, vjp) in PENALTIES.items():
         yield Mistake(name, {"penalty": penalty, "penalty_vjp": vjp}, ("regularizer",))

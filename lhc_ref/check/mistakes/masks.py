@@ -74,16 +74,32 @@ def masks() -> Iterator[Mistake]:
     }
     for name, step in steps.items():
         yield Mistake(name, {"step": step}, ("free",))
+    about_mean = {
+        "step": lambda s: (s > s.mean()) * 1.0,
+        "slope": lambda s: CORRECT.slope(s - s.mean()),
+        "center_vjp": lambda d, s: d - d.mean(),
+    }
+    yield Mistake("step is about the mean of all scores", about_mean, ("free",), common=False)
+    yield Mistake(
+        "step is at the median of the scores: half of them are on",
+        {"step": lambda s: (s > np.median(s)) * 1.0},
+        ("free",),
+        common=False,
+    )
     hots: dict[str, Callable[[Array], Array]] = {
         "rigid tie: every largest score is marked": lambda s: (s == s.max(axis=0)) * 1.0,
         "rigid tie: the last largest score wins": lambda s: mask.rigid_one_hot(s[::-1])[::-1],
         "the smallest of the 15 scores wins": lambda s: mask.rigid_one_hot(-s),
+        "the score that is largest in size wins, whatever its sign": lambda s: mask.rigid_one_hot(abs(s)),
     }
     for name, hot in hots.items():
         yield Mistake(name, {"one_hot": hot}, ("rigid",))
     table = mask.PATTERNS.astype(np.float64)
     turned = {"transposed": table.swapaxes(1, 2), "upside down": table[:, ::-1], "mirrored": table[:, :, ::-1]}
-    for name, patterns in {**turned, "in reverse order": table[::-1], "inverted": 1 - table}.items():
+    turned |= {"in reverse order": table[::-1], "inverted": 1 - table}
+    turned |= {"one further in their table": np.roll(table, -1, 0), "one back in their table": np.roll(table, 1, 0)}
+    turned |= {"divided by their number of taps": table / np.maximum(table.sum(axis=(1, 2), keepdims=True), 1)}
+    for name, patterns in turned.items():
         yield Mistake(f"the 15 patterns are {name}", {"patterns": np.ascontiguousarray(patterns)}, ("rigid",))
     for i, j in combinations(range(len(table)), 2):
         order = list(range(len(table)))

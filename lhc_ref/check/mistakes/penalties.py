@@ -16,6 +16,8 @@ def _penalty(
     slope: Callable[[float], float] = np.sign,
     by_pixels: bool = True,
     mean_of_layers: bool = False,
+    density_by_pixels: bool = False,
+    relative: bool = False,
 ) -> Penalty:
     """`weights[0] * share of the MACs + weights[1] * distance(density - target)`, and its derivative."""
 
@@ -25,18 +27,21 @@ def _penalty(
         work = sum(m.size * p for m, p in zip(masks, counted, strict=True))
         size = sum(m.size for m in masks)
         density = [1 / (m.size * len(masks)) if mean_of_layers else 1 / size for m in masks]
-        return [p / work for p in counted], density
+        share = [p / work for p in counted]
+        return share, share if density_by_pixels else density
 
     def penalty(*masks: Array, pixels: Sequence[int], target_density: float) -> float:
         share, density = parts(masks, pixels)
         kept = [float(m.sum()) for m in masks]
         off = float(np.dot(density, kept)) - target_density
+        off = off / target_density if relative else off
         return weights[0] * float(np.dot(share, kept)) + weights[1] * distance(off)
 
     def vjp(dy: Array, *masks: Array, pixels: Sequence[int], target_density: float) -> list[Array]:
         share, density = parts(masks, pixels)
         off = float(np.dot(density, [float(m.sum()) for m in masks])) - target_density
-        each = [weights[0] * s + weights[1] * slope(off) * d for s, d in zip(share, density, strict=True)]
+        scale = 1 / target_density if relative else 1.0
+        each = [weights[0] * s + weights[1] * slope(off) * scale * d for s, d in zip(share, density, strict=True)]
         return [np.full(m.shape, float(dy) * g) for m, g in zip(masks, each, strict=True)]
 
     return penalty, vjp
@@ -53,6 +58,8 @@ PENALTIES: dict[str, Penalty] = {
     "only densities above the target are penalised": _penalty(
         distance=lambda d: max(d, 0), slope=lambda d: float(d > 0)
     ),
+    "the distance relative to the target": _penalty(relative=True),
+    "the density counted by pixels, as the MACs are": _penalty(density_by_pixels=True),
     "the sign of the distance lost in the gradient": _penalty(slope=lambda d: 1.0),
     "MACs counted without the layers' pixels": _penalty(by_pixels=False),
     "the mean of the layers' densities instead of the density of all weights": _penalty(mean_of_layers=True),
