@@ -21,7 +21,7 @@ help:
 	@echo "make cifar        train on CIFAR-10, in the folder DATA, or go on with that (hours; results in docs/cifar10.md)"
 	@echo "make test         the tests (5 minutes)"
 	@echo "make test-long    the tests left out of make test"
-	@echo "make test-frameworks  the tests beside PyTorch, JAX, Keras and onnxruntime, which it installs"
+	@echo "make test-frameworks  the tests beside PyTorch, JAX, Keras, TensorFlow and onnxruntime, which it installs"
 	@echo "make avx2         the kernels' tests again, compiled for a machine with AVX2"
 	@echo "make nojit        the runtime's tests again, with nothing compiled"
 	@echo "make cudasim      the GPU kernels' tests, in numba's simulator (2 minutes)"
@@ -51,7 +51,7 @@ test-long: $(VENV)/.with-test
 	HYPOTHESIS_PROFILE=long $(PYTEST) -m long
 
 test-frameworks: $(VENV)/.with-test
-	$(RUN) -m pip install --disable-pip-version-check torch==2.13.0 jax keras onnxscript onnxruntime
+	$(RUN) -m pip install --disable-pip-version-check torch==2.13.0 jax keras tensorflow-cpu onnxscript onnxruntime
 	$(PYTEST) tests/check tests/runtime/test_onnx_nets.py tests/runtime/test_torch_nets.py -m "long or not long"
 
 # The kernels of an AVX2 machine, on whatever machine this is.

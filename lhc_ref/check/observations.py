@@ -189,7 +189,9 @@ def _own_step(tensor: str, evidence: Evidence) -> list[str]:
             values.setdefault(float(score) if score == score else np.nan, set()).add(float(value))
     if any(len(found) > 1 for found in values.values()):
         return []
-    opened = ", ".join(f"{score:g}" for score in sorted(score for score, (value,) in values.items() if value == 1))
+    opened = ", ".join(
+        f"{score + 0.0:g}" for score in sorted(score for score, (value,) in values.items() if value == 1)
+    )
     return [f"another step: of the scores that occur, on are {opened or 'none'}"]
 
 
@@ -211,7 +213,7 @@ def _own_slope(tensor: str, evidence: Evidence) -> list[str]:
             slopes.setdefault(float(score), slope)
     if len(slopes) < 3:
         return []
-    told = ", ".join(f"{slope:.3g} at {score:g}" for score, slope in sorted(slopes.items()))
+    told = ", ".join(f"{slope:.3g} at {score + 0.0:g}" for score, slope in sorted(slopes.items()))
     return [f"another slope of the step, by the score: {told}"]
 
 

@@ -82,7 +82,7 @@ def _parts(tensor: str, case: Case, answer: Answer) -> dict[str, Array]:
     if tensor in ("y", "dx") and len(shape) == 4:
         return _of_image(shape)
     if tensor in ("mask", "dkernel", "kernel"):
-        return _of_kernel(case, answer)
+        return _of_kernel(tensor, case, answer)
     return _of_scores(case) if tensor == "dscores" else {}
 
 
@@ -108,14 +108,16 @@ def _of_image(shape: tuple[int, ...]) -> dict[str, Array]:
     }
 
 
-def _of_kernel(case: Case, answer: Answer) -> dict[str, Array]:
+def _of_kernel(tensor: str, case: Case, answer: Answer) -> dict[str, Array]:
     shape = (case.kh, case.kw, case.ci, case.co)
     centre = np.zeros(shape, bool)
     centre[case.kh // 2, case.kw // 2] = True
     parts = {"at the centre tap": centre, "at the taps around the centre": ~centre}
     if "mask" in answer:
         on = answer["mask"].value == 1
-        parts |= {"where the mask is on": on, "where the mask is off": ~on}
+        parts["where the mask is off"] = ~on
+        if tensor == "mask":  # dkernel is 0 elsewhere, unless it leaks
+            parts["where the mask is on"] = on
     if case.level in ("free", "rigid"):
         enabled = case.arrays["enabled"].astype(bool)
         parts |= {"in channels that are not enabled": ~enabled}

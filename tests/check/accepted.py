@@ -147,7 +147,49 @@ FAMILIAR: dict[str, tuple[str, ...]] = {
     "csg-swapped": ("slices run over input channels first (IOHW instead of OIHW)",),
     "csg-tiles": ("a slice is an s x s tile of channels instead of a contiguous run",),
 }
-ACCEPTED = {**MUTANTS, **FAMILIAR}
+LATER: dict[str, tuple[str, ...]] = {
+    "slope_single": (
+        "slope 0.1 outside the window is float32's, whatever the dtype",
+        f"right to the precision of float32 {_ALONE}",
+    ),
+    "slope_triangle": ("slope of a triangle: 1 - |score|, not below 0",),
+    "slope_polynomial": ("slope of Bi-Real Net: 2 - 2 |score|, not below 0",),
+    "slope_arctan": ("slope of the arctangent",),
+    "slope_steep_sigmoid": (
+        "another slope of the step, by the score: 0.000227 at -2, 0.0179 at -1.125, 0.0332 at -1, 0.0614 at -0.875, "
+        "0.351 at -0.5, 1.14 at -0.125, 1.25 at 0, 1.14 at 0.125, 0.351 at 0.5, 0.0614 at 0.875, 0.0332 at 1, "
+        "0.0179 at 1.125, 0.000227 at 2",
+    ),
+    "slope_of_sigmoid_mask": ("slope of the sigmoid",),
+    "slope_of_gradient": (),
+    "kept_rescaled": ("kept weights are scaled up by 1/density, as dropout does",),
+    "kept_rescaled_detached": ("kept weights are scaled up by 1/density, as dropout does, without gradient",),
+    "step_about_mean": ("step is about the mean of all scores",),
+    "step_inverted_band": (
+        "another step: of the scores that occur, on are -0.875, -0.5, -0.125, 0, 0.125, 0.5, 0.875",
+    ),
+    "quantile_mask": ("step is at the median of the scores: half of them are on",),
+    "centre_always_on": ("wrong only at the centre tap",),
+    "pointwise_dense": ("wrong only for 1x1 kernels",),
+    "enabled_by_input": (),
+    "enabled_early": (),
+    "dscores_by_inputs": (),
+    "dscores_normalised": (),
+    "weight_decay_inside": ("dkernel holds 0.0001 times the kernel besides: a weight decay in the layer?",),
+    "dx_first_row_lost": ("wrong only in the first row",),
+    "rigid_averaged": ("the 15 patterns are divided by their number of taps",),
+    "rigid_without_empty": ("the 15 patterns are one further in their table",),
+    "rigid_by_size": ("the score that is largest in size wins, whatever its sign",),
+    "rigid_soft": ("rigid slope of the softmax",),
+    "penalty_input_pixels": ("the density counted by pixels, as the MACs are",),
+    "penalty_relative": ("the distance relative to the target",),
+    "hetconv_block": ("HetConv's full channels are one block at the start",),
+    "nm_over_outputs": ("N:M in runs of output channels, not input channels",),
+    "nm_floor": ("N:M keeps the floor of a short last run, not the ceiling",),
+    "csg_reversed": (),
+    "lean_pooled": ("lean's 1x1 reads the mean of each stride's pixels, not the first",),
+}
+ACCEPTED = {**MUTANTS, **FAMILIAR, **LATER}
 
 # What the docs promise to name -> the planted fault that shows it.
 PROMISED = {

@@ -8,7 +8,7 @@ from lhc_ref.check import runner
 from lhc_ref.check.adapters import Declaration
 from lhc_ref.check.cases import LEVELS
 from lhc_ref.check.process import Target
-from tests.check import diagnose_mutants, familiar
+from tests.check import accepted, diagnose_mutants, familiar, later
 from tests.check.accepted import PROMISED
 from tests.check.mutants import MUTANTS, NAMED_LATER
 
@@ -70,7 +70,7 @@ def test_a_function_of_torch_autograd(target):
 
 @pytest.fixture(scope="module")
 def found():
-    return {row.mutant.name: row for row in diagnose_mutants.rows([*MUTANTS, *familiar.MUTANTS])}
+    return {row.mutant.name: row for row in diagnose_mutants.rows([*MUTANTS, *familiar.MUTANTS, *later.MUTANTS])}
 
 
 def test_there_are_enough_mutants():
@@ -78,12 +78,16 @@ def test_there_are_enough_mutants():
     assert sum("+" in m.name for m in MUTANTS) >= 5
     assert len({m.source() for m in MUTANTS}) == len({m.name for m in MUTANTS}) == len(MUTANTS)
     assert {m.name for m in MUTANTS} >= NAMED_LATER
+    assert {m.name for m in later.MUTANTS} >= later.NAMED_AT_ONCE
 
 
 @pytest.mark.long
 def test_every_mutant_is_caught_and_most_are_named(found):
     assert [name for name, row in found.items() if not row.failures] == []
     assert sum(row.named for row in found.values()) >= 0.9 * len(found)
+    assert {m.name for m in later.MUTANTS if not found[m.name].named} == {
+        name for name, names in accepted.LATER.items() if not names
+    }
 
 
 @pytest.mark.long
@@ -92,9 +96,20 @@ def test_what_the_docs_promise_to_name_is_named(found, name):
     assert found[name].named, found[name].diagnosis
 
 
-@pytest.mark.parametrize("name", ["flipped", "single", "dropout", "stale_mask", "tf32", "rigid-ties"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "flipped",
+        "single",
+        "stale_mask",
+        "rigid-ties",
+        "bfloat16+enabled_leak",
+        "centre_always_on",
+        "pad_torch+slope_single",
+    ],
+)
 def test_some_mutants_are_caught_and_named(name):
-    (mutant,) = (m for m in (*MUTANTS, *familiar.MUTANTS) if m.name == name)
+    (mutant,) = (m for m in (*MUTANTS, *familiar.MUTANTS, *later.MUTANTS) if m.name == name)
     (row,) = diagnose_mutants.rows([mutant])
     assert row.failures
     assert row.named, row.diagnosis
