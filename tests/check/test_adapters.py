@@ -3,7 +3,7 @@
 import pytest
 
 from lhc_ref.check.adapters import Adapter, Declaration
-from lhc_ref.check.adapters.base import constructor_settings
+from lhc_ref.check.adapters.base import check_shape, constructor_settings
 from lhc_ref.check.cases import Case
 from lhc_ref.check.protocol import UnsupportedError
 
@@ -133,6 +133,15 @@ def test_another_error_of_type_passes():
     assert constructed(Wrong, Case()) == {}
     with pytest.raises(TypeError, match="no such operator"):
         constructed(Wrong, Case(kh=5, h=6))
+
+
+def test_an_array_of_another_shape():
+    check_shape("scores", "effects", (2, 1, 3, 3), (2, 1, 3, 3))
+    words = (
+        r"effects: expected the shape \(2, 1, 3, 3\) as declared \(a pattern for each group, .*\), got \(1, 1, 3, 3\)"
+    )
+    with pytest.raises(ValueError, match=words):
+        check_shape("scores", "effects", (2, 1, 3, 3), (1, 1, 3, 3))
 
 
 def test_the_pads_of_a_case_in_numbers():

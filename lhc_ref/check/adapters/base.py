@@ -235,6 +235,15 @@ def _has(owner: Any, path: str) -> bool:
     return True
 
 
+SHAPES = {"kernel": " (layout: --kernel-layout)", "scores": " (a pattern for each group, also for a short last one)"}
+
+
+def check_shape(name: str, own: str, want: tuple[int, ...], got: tuple[int, ...]) -> None:
+    """Raise ValueError where the layer's array `own` has not the shape that our `name` has."""
+    if want != got:
+        raise ValueError(f"{own}: expected the shape {want} as declared{SHAPES.get(name, '')}, got {got}")
+
+
 def constructor_settings(geometry: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """What a layer's constructor is offered."""
     settings = {k: v for k, v in geometry.items() if k not in ("level", "dtype")}

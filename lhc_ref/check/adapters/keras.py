@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import extras
-from lhc_ref.check.adapters.base import Adapter, Declaration, constructor_settings
+from lhc_ref.check.adapters.base import Adapter, Declaration, check_shape, constructor_settings
 from lhc_ref.check.protocol import DIFFERENTIABLE, UnsupportedError
 
 
@@ -51,6 +51,7 @@ class KerasAdapter(Adapter):
                 raise UnsupportedError(f"the layer has no {name!r}; declare its name with --names {name}=...")
             old = getattr(layer, own)
             if hasattr(old, "assign"):
+                check_shape(name, own, tuple(value.shape), tuple(old.shape))
                 old.assign(value)
                 variables |= {name: old} if name in DIFFERENTIABLE else {}
             else:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from lhc_ref import extras
-from lhc_ref.check.adapters.base import Adapter, Declaration, constructor_settings
+from lhc_ref.check.adapters.base import Adapter, Declaration, check_shape, constructor_settings
 from lhc_ref.check.protocol import DIFFERENTIABLE, UnsupportedError
 
 
@@ -73,6 +73,9 @@ class TorchAdapter(Adapter):
                 if name == "enabled" and bool(value.all()):
                     continue
                 raise UnsupportedError(f"the module has no {name!r}; declare its name with --names {name}=...")
+            old = operator.attrgetter(own)(module)
+            if isinstance(old, torch.nn.Parameter):
+                check_shape(name, own, tuple(value.shape), tuple(old.shape))
             leaves |= {name: _put(torch, module, own, value)} if name in leaves else {}
             if name not in leaves:
                 _put(torch, module, own, value)
@@ -130,8 +133,6 @@ def _put(torch: Any, module: Any, name: str, value: Any) -> Any:
     module = module.get_submodule(path)
     old = getattr(module, name)
     if isinstance(old, torch.nn.Parameter):
-        if tuple(old.shape) != tuple(value.shape):
-            raise ValueError(f"{name}: expected the shape {tuple(value.shape)} as declared, got {tuple(old.shape)}")
         with torch.no_grad():
             old.copy_(value)
         return old.requires_grad_()
