@@ -81,9 +81,10 @@ def _machine(document: results_file.Document) -> str:
         if "version" in entry
     }
     others = ", ".join(f"{name} {versions[name]}" for name in sorted(versions) if not name.startswith("ours"))
-    parts = (machine["cpu"], f"{machine['cores']} cores", machine["vectors"], machine.get("threading_layer"))
+    nearest = machine["nearest_core_ns"]
+    apart = f" {nearest:.0f} ns apart" if nearest else ""
     return (
-        f"{', '.join(part for part in parts if part)}; "
+        f"{machine['cpu']}, {machine['cores']} cores{apart}, {machine['vectors']}; "
         f"Python {machine['python']}, NumPy {machine['numpy']}, Numba {machine['numba']}{others and '; ' + others}; "
         f"commit {document['commit'][:12]}, `{' '.join(['python -m', *document['command']])}`."
     )

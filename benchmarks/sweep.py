@@ -101,12 +101,13 @@ def parse(arguments: Sequence[str], name: str | None = None) -> tuple[str, How, 
 def main(name: str | None = None, arguments: Sequence[str] | None = None) -> int:
     """The command; gives the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    command = ["benchmarks.sweep", *([name] if name else []), *arguments]
     name, how, out = parse(arguments, name)
     if not how.toy:
         for engine in EVERY_ENGINE:
             if python_of(engine) is None:
                 print(f"{engine}: not measured, its environment is missing. Make it: python -m benchmarks.environments")
-    run(name, how, out, [f"benchmarks.sweep {name}", *arguments])
+    run(name, how, out, command)
     return 0
 
 

@@ -9,6 +9,7 @@ MACHINE = {
     "lanes": 8,
     "cores": 2,
     "threads": 2,
+    "nearest_core_ns": 25.4,
     "python": "3.11.7",
     "lhc": "0.1.0",
     "numpy": "2.0",

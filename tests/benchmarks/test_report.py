@@ -52,7 +52,7 @@ def test_limits_and_machine(root):
     assert "| 1.50x | >= 1.4x | yes |" in written(root, "verdicts")
     assert "| 6.00x | >= 7x | **no** |" in written(root, "verdicts")
     told = written(root, "machine")
-    assert "Some CPU, 2 cores, AVX2" in told
+    assert "Some CPU, 2 cores 25 ns apart, AVX2" in told
     assert "onnxruntime 1.0" in told
     assert "commit aaaaaaaaaaaa, `python -m benchmarks.run`" in told
 

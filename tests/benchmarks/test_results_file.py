@@ -99,3 +99,11 @@ def test_changed_files_are_told_and_never_stored(monkeypatch, capsys, tmp_path):
 def test_stored_files_are_named_by_benchmark_and_machine():
     path = results_file.stored_as(document({"ours": [[1]]}))
     assert path == Path(results_file.FOLDER, "speed-2-cores-avx2.json")
+
+
+@pytest.mark.parametrize(("name", "arguments"), [(None, ["speed", "--toy"]), ("speed", ["--toy"])])
+def test_the_command_that_is_kept_is_the_one_to_type(monkeypatch, name, arguments):
+    kept = []
+    monkeypatch.setattr(sweep, "run", lambda *given: kept.append(given[-1]))
+    assert sweep.main(name, arguments) == 0
+    assert kept == [["benchmarks.sweep", "speed", "--toy"]]
