@@ -101,7 +101,7 @@ class Executor:
                 arena,
                 plan.weights,
                 plan.index,
-                engine.new_counters(steps, workers),
+                engine.new_counters(steps, 1 if apart else workers),
                 times,
             )
             if workers == 1:

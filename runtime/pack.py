@@ -10,7 +10,7 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import Tile
 from runtime.layout import Layout, round_up
 from runtime.spec import Layer
-from runtime.windows import column_runs, row_taps, valid_taps
+from runtime.windows import axis_taps, column_runs, row_taps, well_formed
 
 
 class PlanError(LhcError):
@@ -142,11 +142,11 @@ def _as_i32(values: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(values, np.int32)
 
 
-def _extremes(layer: Layer, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+def _extremes(layer: Layer, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """i64[taps], i64[taps]: along one axis, the first and last window position at which each tap is executed."""
     window = layer.window
     pad, stride, dilation = (window.pad_top, window.pad_left)[axis], window.stride[axis], window.dilation[axis]
-    valid = valid_taps(layer.conv_shape[axis], size, stride, dilation, pad, window.size[axis])
+    valid = axis_taps(layer, axis)
     position = np.arange(layer.conv_shape[axis]) * stride - pad
     low = -np.arange(window.size[axis]) * dilation  # a tap that is never executed reads nothing
     high = low.copy()
@@ -171,7 +171,7 @@ def prove(
     joined = ordered and np.array_equal(first[1:, 0], first[:-1, -1]) and first[-1, -1] == len(packed.rows)
     if not joined or len(packed.weights) != len(packed.rows) * tile_channels:
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
-    if not np.array_equal(packed.runs, column_runs(layer, tile)):
+    if not well_formed(packed.runs, layer, tile):
         raise PlanError(f"plan of {layer.name}: expected runs over {layer.out_shape[1]} columns, got others.")
     if not np.array_equal(packed.row_taps, row_taps(layer)):
         raise PlanError(f"plan of {layer.name}: expected the taps of {layer.conv_shape[0]} rows, got others.")
@@ -194,8 +194,8 @@ def prove(
 
 def _reach(layer: Layer, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     """i64[taps], i64[taps]: offsets of the first and last window position at which each tap is executed."""
-    (h, w, c), columns = layer.shape, layer.window.size[1]
+    (_, w, c), columns = layer.shape, layer.window.size[1]
     tap, pixel = np.arange(layer.window.size[0] * columns), layout.pixel(c)
-    down, across = _extremes(layer, 0, h), _extremes(layer, 1, w)
+    down, across = _extremes(layer, 0), _extremes(layer, 1)
     low, high = ((down[i][tap // columns] * w + across[i][tap % columns]) * pixel for i in (0, 1))
     return low, high

@@ -176,9 +176,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
         _split_tasks(step, int(step["oh"]), choice.cycles)
     else:
         _conv_tasks(step, packed, choice.cycles)
-    return sum(
-        part.nbytes for part in (packed.weights, packed.bias, packed.rows, packed.starts, packed.row_taps, packed.runs)
-    )
+    return packed.bytes
 
 
 def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:

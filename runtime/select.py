@@ -7,12 +7,12 @@ import numpy as np
 from runtime import topology
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
-from runtime.kernels.step import Kernel
+from runtime.kernels.step import RUN_HEAD, RUN_SIGHT, Kernel
 from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
 from runtime.spec import FUNCTIONS, Layer
-from runtime.windows import RUN_HEAD, RUN_SIGHT, column_runs, column_taps, row_taps, seen
+from runtime.windows import column_runs, column_taps, row_taps, seen
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
 VISIT_SHARE = 0.6  # of that overhead, for one more visit of a pixel tile to an output channel
@@ -72,12 +72,8 @@ def executed_macs(layer: Layer) -> int:
 
 def _positions(layer: Layer) -> np.ndarray:
     """i64[kh, kw]: how many positions of the window see each tap."""
-    rows, columns = (seen(taps, size) for taps, size in zip(_taps(layer), layer.window.size, strict=True))
-    return rows[:, None] * columns
-
-
-def _taps(layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    return row_taps(layer), column_taps(layer)
+    height, width = layer.window.size
+    return seen(row_taps(layer), height)[:, None] * seen(column_taps(layer), width)
 
 
 @dataclass(frozen=True, eq=False)

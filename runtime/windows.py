@@ -4,10 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.tiles import Tile
 from runtime.spec import Layer
-
-RUN_HEAD, RUN_SIGHT = 3, 4  # numbers of a run, and for each column of a pooling's window: see `column_runs`
 
 
 def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:
@@ -20,20 +19,28 @@ def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, ta
     return np.stack([low, high], 1).astype(np.int32)
 
 
+def axis_taps(layer: Layer, axis: int) -> np.ndarray:
+    """i32[outputs, 2]: for each position of the convolution along one axis the taps inside the image."""
+    window = layer.window
+    pad = (window.pad_top, window.pad_left)[axis]
+    return valid_taps(
+        layer.conv_shape[axis],
+        layer.shape[axis],
+        window.stride[axis],
+        window.dilation[axis],
+        pad,
+        window.size[axis],
+    )
+
+
 def row_taps(layer: Layer) -> np.ndarray:
     """i32[rows, 2]: for each row of the convolution the taps inside the image."""
-    window = layer.window
-    return valid_taps(
-        layer.conv_shape[0], layer.shape[0], window.stride[0], window.dilation[0], window.pad_top, window.size[0]
-    )
+    return axis_taps(layer, 0)
 
 
 def column_taps(layer: Layer) -> np.ndarray:
     """i32[columns, 2]: for each column of the convolution the taps inside the image."""
-    window = layer.window
-    return valid_taps(
-        layer.conv_shape[1], layer.shape[1], window.stride[1], window.dilation[1], window.pad_left, window.size[1]
-    )
+    return axis_taps(layer, 1)
 
 
 def seen(taps: np.ndarray, size: int) -> np.ndarray:
@@ -42,7 +49,7 @@ def seen(taps: np.ndarray, size: int) -> np.ndarray:
     return ((taps[:, :1] <= each) & (each < taps[:, 1:])).sum(0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stretch:
     """Output columns [begin, end) that see the taps [low, high), but the first not the first of them where `lead`, the
     last not the last of them where `tail`; one number for each column of the pooling's window.
@@ -102,3 +109,23 @@ def column_runs(layer: Layer, tile: Tile) -> np.ndarray:
             runs.append([ox, size * count, size, *sights.reshape(-1)])
             ox = end
     return np.array(runs, np.int32)
+
+
+def well_formed(runs: np.ndarray, layer: Layer, tile: Tile) -> bool:
+    """Whether runs are such that a kernel with a tile executes, for each column, exactly the taps inside the image."""
+    wanted = column_taps(layer).reshape(layer.out_shape[1], -1, 2)
+    if runs.ndim != 2 or runs.shape[1] != RUN_HEAD + RUN_SIGHT * wanted.shape[1] or not len(runs):
+        return False
+    begins, counts, sizes = runs[:, :RUN_HEAD].T
+    low, high, lead, tail = np.moveaxis(runs[:, RUN_HEAD:].reshape(len(runs), -1, RUN_SIGHT), 2, 0)
+    ends = np.cumsum(counts)
+    covered = np.array_equal(begins, ends - counts) and ends[-1] == len(wanted) and bool(np.all(counts > 0))
+    tiled = bool(np.all(np.isin(sizes, tile.pixels))) and not np.any(counts % sizes)
+    flags = bool(np.all(np.isin([lead, tail], (0, 1)) & (high - low >= lead + tail)))
+    if not (covered and tiled and flags):
+        return False
+    at_begin, at_end = (np.isin(np.arange(len(wanted)), places)[:, None] for places in (begins, ends - 1))
+    low, high, lead, tail = (np.repeat(numbers, counts, axis=0) for numbers in (low, high, lead, tail))
+    executed = np.stack([low + lead * at_begin, high - tail * at_end], 2)
+    nothing = (executed[..., 0] == executed[..., 1]) & (wanted[..., 0] == wanted[..., 1])
+    return bool(np.all(nothing | np.all(executed == wanted, axis=2)))

@@ -9,8 +9,10 @@ line N on stdin makes N steps (forward, backward, SGD with Nesterov momentum) an
 JSON list. Needs NumPy and the engine, nothing of this project except for the engine "ours".
 """
 
+import ctypes
 import json
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -125,6 +127,8 @@ def peak_bytes() -> int:
 
 
 def main(engine: str, problem_path: str, threads: str, answer_path: str) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a stopped worker ends with the one who asks
     with np.load(problem_path) as archive:
         problem = {name: archive[name] for name in archive}
     version, step = ENGINES[engine](problem, int(threads))

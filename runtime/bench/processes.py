@@ -1,11 +1,11 @@
 """The other side of `worker.py`: starts an engine's process, asks it, and survives its end.
 
 Between its answers a process is stopped. Threads of some engines spin long after a call, on cores that others are timed
-on: behind ONNX Runtime 1.31 our nets took on two threads as long as on one.
+on: behind ONNX Runtime 1.32 our nets took on two threads as long as on one. On Linux a worker ends with the one who
+asks; elsewhere one who is killed may leave stopped workers behind.
 """
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -24,14 +24,6 @@ WORKER = Path(worker.__file__)
 PACKAGES = Path(__file__).parents[2]  # where lhc_ref and runtime lie
 TOLD = 240  # characters of what a process that ended had written
 PATIENCE_S = 5.0  # with a process that should end
-C_LIBRARY = ctypes.CDLL(None) if sys.platform == "linux" else None
-SET_DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
-
-
-def _end_with_the_one_who_asks() -> None:
-    """In a new process: be killed when its parent ends, since nobody else would wake it to see its pipes closed."""
-    if C_LIBRARY is not None:
-        C_LIBRARY.prctl(SET_DEATH_SIGNAL, signal.SIGKILL)
 
 
 class EngineError(LhcError):
@@ -63,7 +55,6 @@ class Process:
                 text=True,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=_end_with_the_one_who_asks if C_LIBRARY else None,
             )
 
     @property

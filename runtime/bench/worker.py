@@ -28,7 +28,9 @@ import sys
 # Why first: Python puts this script's folder in front, and an engine would import our modules for its own.
 sys.path[:] = [entry for entry in sys.path if os.path.abspath(entry) != os.path.dirname(os.path.abspath(__file__))]
 
+import ctypes
 import json
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Callable, Dict, List, Tuple
@@ -343,7 +345,14 @@ def time_calls(calls: List[Call], count: int) -> Dict[str, Any]:
     return {"times_s": times, "wall_s": wall, "peak_bytes": resident_bytes("VmHWM")}
 
 
+def end_with_parent() -> None:
+    """Be killed when the one who asks ends: nobody else would wake a stopped worker to see its pipes closed. Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def main(engine: str) -> None:
+    end_with_parent()
     worker = Worker(engine)
     for line in sys.stdin:
         try:

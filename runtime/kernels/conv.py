@@ -9,6 +9,7 @@ does not see. `starts` holds, for each output tile and tap, where its rows begin
 from numba import literal_unroll
 
 from runtime.kernels.options import inlined_kernel, kernel
+from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.vector import (
     IMAGES_NEAR,
     LANES,
@@ -51,17 +52,19 @@ def add_taps(kind, acc, pixels, outputs, lead, tail, step, arena, weights, index
 
 
 @inlined_kernel
-def add_window(kind, acc, pixels, columns, outputs, step, arena, weights, index, x_at, starts, row, sight, first, last):
+def add_window(
+    kind, acc, pixels, columns, outputs, step, arena, weights, index, x_at, starts, row, sight, at_begin, at_end
+):
     """Add the rows of every tap in sight of a tile's pixels, which lie in one row of the output.
 
-    `sight` is where (kx_low, kx_high, lead, tail) of the run of columns stands; first, last: whether the tile is at the
-    run's begin and end. The taps of one row of the window lie side by side, and so do those of all rows where the
+    `sight` is where (kx_low, kx_high, lead, tail) of the run of columns stands; at_begin, at_end: whether the tile is
+    there in the run. The taps of one row of the window lie side by side, and so do those of all rows where the
     window's whole width is in sight.
     """
     kw = step["kw"]
     ky_low, ky_high = index[step["row_taps_at"] + 2 * row], index[step["row_taps_at"] + 2 * row + 1]
     kx_low, kx_high = index[sight], index[sight + 1]
-    lead, tail = first and index[sight + 2] != 0, last and index[sight + 3] != 0
+    lead, tail = at_begin and index[sight + 2] != 0, at_end and index[sight + 3] != 0
     segments, taps = ky_high - ky_low, kx_high - kx_low - lead - tail
     if taps == kw:
         segments, taps = 1, segments * kw
@@ -82,7 +85,9 @@ def add_window(kind, acc, pixels, columns, outputs, step, arena, weights, index,
 
 
 @kernel
-def conv_tile(kind, pixels, columns, outputs, step, arena, weights, index, x_at, out_at, tile, oy, sights, first, last):
+def conv_tile(
+    kind, pixels, columns, outputs, step, arena, weights, index, x_at, out_at, tile, oy, sights, at_begin, at_end
+):
     """One register tile: bias, the rows of the taps in sight, residual, activation, store.
 
     Where pooling follows, the same for every pixel of the pooling's windows, of which the largest are kept; they wait
@@ -109,9 +114,9 @@ def conv_tile(kind, pixels, columns, outputs, step, arena, weights, index, x_at,
                 x_row + wx * step["x_column"],
                 starts,
                 row,
-                sights + 4 * wx,
-                first,
-                last,
+                sights + RUN_SIGHT * wx,
+                at_begin,
+                at_end,
             )
             if step["residual_at"] >= 0:
                 residual_at = out_at + step["residual_at"] - step["out_at"]
@@ -137,7 +142,7 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
     first_oy = row_chunk * step["rows_per_task"]
     tiles_near, tile_size = step["tiles_near"], step["tile_channels"] * step["lanes"]
     x_step, out_pixel = step["pool_w"] * step["x_column"], step["out_pixel"]
-    run_size = 3 + 4 * step["pool_w"]
+    run_size = RUN_HEAD + RUN_SIGHT * step["pool_w"]
     x_row = base + step["x_at"] - step["pad_left"] * step["x_pixel"]
     for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
         for near in range(first_tile, last_tile, tiles_near):
@@ -166,14 +171,14 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
                                     out_at + (tile - near) * tile_size,
                                     tile,
                                     oy,
-                                    run + 3,
+                                    run + RUN_HEAD,
                                     ox == begin,
                                     ox + wide == end,
                                 )
 
 
 @kernel
-def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, row, sight, first, last):
+def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, row, sight, at_begin, at_end):
     """Every output channel of a few pixels, over one part of the input channels; sums wait in the output between the
     parts.
     """
@@ -188,7 +193,7 @@ def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_a
         else:
             acc = load_tile(arena, here, out_pixel, LANES, pixels, ONE)
         acc = add_window(
-            IMAGES_NEAR, acc, pixels, ONE, ONE, step, arena, weights, index, x_at, starts, row, sight, first, last
+            IMAGES_NEAR, acc, pixels, ONE, ONE, step, arena, weights, index, x_at, starts, row, sight, at_begin, at_end
         )
         if last_part:
             if residual_at >= 0:
@@ -205,10 +210,11 @@ def conv_scattered(sizes, step, task, base, arena, weights, index):
     A few pixels see all output channels before the next few, one part of the input channels after the other, so that
     the activations they read stay near the core. Needs input pixels PIXEL apart and a stride of one column.
     """
+    run_size = RUN_HEAD + RUN_SIGHT
     first_oy = task * step["rows_per_task"]
     for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"])):
         x_row = base + step["x_at"] + (oy * step["stride_y"] - step["pad_top"]) * step["x_row"]
-        for run in range(step["runs_at"], step["runs_at"] + 7 * step["runs"], 7):
+        for run in range(step["runs_at"], step["runs_at"] + run_size * step["runs"], run_size):
             begin, wide = index[run], index[run + 2]
             end = begin + index[run + 1]
             for pixels in literal_unroll(sizes):
@@ -229,7 +235,7 @@ def conv_scattered(sizes, step, task, base, arena, weights, index):
                                 residual_at,
                                 part,
                                 oy,
-                                run + 3,
+                                run + RUN_HEAD,
                                 ox == begin,
                                 ox + wide == end,
                             )

@@ -62,9 +62,11 @@ def work_together(worker, shared):
             share = (worker + k) % shares
             begin, end = total * share // shares, total * (share + 1) // shares
             claimed = (s * each + share) * COUNTER_STRIDE
-            mine = begin + fetch_add(counters, claimed, 1)
+            mine = end
+            if begin + load_acquire(counters, claimed) < end:  # no write where nothing is left: others read it
+                mine = begin + fetch_add(counters, claimed, 1)
             while mine < end:
-                if timed and s == 0 and mine == 0:
+                if timed and s == 0 and times[0, 0] == 0:
                     times[0, 0] = now_ns()
                 group = mine // tasks
                 base, first = first_base + group * arena_size, group * lanes

@@ -53,6 +53,9 @@ pixels_at channels_at channels_step channels other_pixels_at other_channels_at o
 
 FLOATS = "low high alpha beta".split()
 
+# Numbers of a run of columns, and those for each column of a pooling's window: see `column_runs`.
+RUN_HEAD, RUN_SIGHT = 3, 4
+
 STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [(name, np.float32) for name in FLOATS])
 """Fields, in elements unless a count. `row` is the kernel's place in the registry; `address`, where its compiled
 function begins, is filled in before a run. Offsets ending in `_at` are into the arena of one image group (x, out,

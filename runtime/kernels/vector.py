@@ -385,7 +385,7 @@ WEIGHTS_AHEAD = 2048  # elements: weights come once, from memory or the third-le
 
 def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     fma = fma_function(b)
-    if outputs > 1:
+    if outputs > 1:  # else a row's weight is one number, and its line has been asked for by the rows before
         prefetch(b, ahead(b, w_row, WEIGHTS_AHEAD))
     xs = [load_vector(b, step(b, x_row, x_stride, p)) for p in range(pixels)]
     out = list(acc)
@@ -398,7 +398,7 @@ def _images_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
 
 def _channels_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     fma = fma_function(b)
-    if pixels > 4:
+    if pixels > 4:  # smaller tiles wait for loads, of which this would be one more
         for o in range(outputs):
             prefetch(b, ahead(b, w_row, WEIGHTS_AHEAD + o * LANES))
     ws = [load_vector(b, ahead(b, w_row, o * LANES)) for o in range(outputs)]

@@ -182,7 +182,6 @@ def test_an_interruption_tells_what_was_found_and_ends_the_targets_process(tmp_p
         env=env,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
     ) as process:
         until = time.monotonic() + 60
         while (not pids.exists() or len(pids.read_text().splitlines()) < 10) and time.monotonic() < until:

@@ -163,11 +163,11 @@ RUNTIME = (
     ),
     Mutant(
         "kernel-first-column-of-every-tile-sees-the-padding", "runtime/kernels/conv.py",
-        "first and index[sight + 2] != 0", "0 != 0", KERNELS, within="add_window",
+        "at_begin and index[sight + 2] != 0", "0 != 0", KERNELS, within="add_window",
     ),
     Mutant(
         "kernel-last-column-of-every-tile-sees-no-last-tap", "runtime/kernels/conv.py",
-        "last and index[sight + 3] != 0", "index[sight + 3] != 0", KERNELS, within="add_window",
+        "at_end and index[sight + 3] != 0", "index[sight + 3] != 0", KERNELS, within="add_window",
     ),
     Mutant(
         "windows-a-column-that-lacks-two-taps-is-merged", "runtime/windows.py",

@@ -111,11 +111,12 @@ def test_a_process_rests_between_its_answers_even_if_its_threads_do_not(tmp_path
 
 
 @needs_proc
-def test_a_resting_process_ends_with_the_one_who_asks(tmp_path):
-    program = "import sys, time; from pathlib import Path; from runtime.bench.processes import Process; "
-    program += f"p = Process('p', [sys.executable, '-c', {SPINNING!r}], Path({str(tmp_path / 'errors')!r})); "
-    program += "p.ask([1]); print(p.pid, flush=True); time.sleep(600)"
-    asking = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+def test_a_resting_worker_ends_with_the_one_who_asks(net, tmp_path):
+    program = "import sys, time; import numpy as np; from pathlib import Path; "
+    program += "from runtime.bench.processes import EngineProcess; p = EngineProcess('ours', Path(sys.argv[1])); "
+    program += "p.load(Path(sys.argv[2]), {'x': np.zeros((1, 2, 2, 4), np.float32)}, threads=1); "
+    program += "print(p.pid, flush=True); time.sleep(600)"
+    asking = subprocess.Popen([sys.executable, "-c", program, tmp_path, net], stdout=subprocess.PIPE, text=True)
     pid = int(asking.stdout.readline())
     wait_for_state(pid, "T")
     asking.kill()
