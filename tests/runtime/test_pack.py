@@ -140,6 +140,14 @@ def test_columns_at_both_edges_share_a_run_with_those_between(columns):
     assert column_runs(layer, one_size).tolist() == [[0, columns, columns, *sights]]
 
 
+def test_a_tap_is_left_out_at_one_end_of_a_run_alone():
+    """A kernel of one tap over one pixel between two of padding: neither end sees it, and a tile leaves out one end."""
+    window = Window((1, 1), pad_left=1)
+    layer = Layer("conv2d", ("c",), "x", "y", (1, 1, 1), (1, 3, 1), window, kernel=np.ones((1, 1, 1, 1), np.float32))
+    runs = column_runs(layer, Tile(1, (3, 2, 1), (3.0, 2.0, 1.0)))
+    assert runs.tolist() == [[0, 2, 2, 0, 1, 1, 0], [2, 1, 1, 0, 0, 0, 0]]
+
+
 @given(st.integers(1, 9), st.integers(1, 4), st.data())
 def test_runs_of_pooled_columns_say_what_each_column_of_a_window_sees(windows, wide, data):
     pad = data.draw(st.integers(0, 2))
