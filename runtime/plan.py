@@ -20,7 +20,7 @@ from runtime.layout import Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.places import places
-from runtime.select import Choice, choose, part_channels, tile_channels
+from runtime.select import Choice, Walk, choose, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
@@ -148,7 +148,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     depthwise = kernel == Kernel.DEPTHWISE
     tile = choice.entry.tile
     assert tile is not None, "a convolution kernel has a tile"
-    part = part_channels(layer, tile) if kernel == Kernel.CONV_SCATTERED else None
+    part = part_channels(layer, Walk.of(layer, tile)) if kernel == Kernel.CONV_SCATTERED else None
     packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels, part)
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:

@@ -104,17 +104,20 @@ class Walk:
         return cls(seen(rows, layer.window.size[0])[:, None] * across, calls, int(runs[:, 2].max()))
 
 
+def _walk(layer: Layer, entry: Entry) -> Walk:
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    return Walk.of(layer, entry.tile)
+
+
 def memory_cycles(layer: Layer, layout: Layout) -> float:
     """Cycles that a layer waits for memory: none while its activations stay in a cache shared by the cores."""
     moved = 4 * (layout.size(layer.shape) + layout.size(layer.out_shape) * (2 if layer.other else 1))
     return moved / MEMORY_BYTES_PER_CYCLE if moved > CACHED_BYTES else 0.0
 
 
-def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -> Candidate:
-    assert entry.tile is not None, "a convolution kernel has a tile"
+def _candidate(layer: Layer, entry: Entry, tile_channels: int, walk: Walk, traffic: float) -> Candidate:
     rows = topology.of_layer(layer).rows(tile_channels)
     tiles, _, _, c_in = rows.shape
-    walk = Walk.of(layer, entry.tile)
     overhead = walk.calls * tiles * TILE_OVERHEAD_CYCLES + traffic
     return Candidate(
         entry,
@@ -124,11 +127,11 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, traffic: float) -
     )
 
 
-def part_channels(layer: Layer, tile: Tile) -> int:
-    """Input channels whose pixels, for one tile, stay near the core."""
+def part_channels(layer: Layer, walk: Walk) -> int:
+    """Input channels whose pixels, for the widest tile of a walk, stay near the core."""
     h, w, c = layer.shape
     reach = [(size - 1) * d + 1 for size, d in zip(layer.window.size, layer.window.dilation, strict=True)]
-    lines = min(layer.window.size[0], h) * min(w, Walk.of(layer, tile).columns - 1 + reach[1])
+    lines = min(layer.window.size[0], h) * min(w, walk.columns - 1 + reach[1])
     return min(c, max(8, NEAR_BYTES // (4 * LANES * lines) // 8 * 8))
 
 
@@ -139,12 +142,10 @@ def _scattered(layer: Layer, layout: Layout, traffic: float) -> tuple[Candidate,
     entries = entries_for(Kernel.CONV_SCATTERED, layout.name)
     if not entries or layer.shape[2] < BLOCK or layer.window.stride[1] != 1 or layer.pool != (1, 1):
         return ()
-    tile = entries[0].tile
-    assert tile is not None, "a convolution kernel has a tile"
-    parts = -(-layer.shape[2] // part_channels(layer, tile))
-    base = _candidate(layer, entries[0], 1, traffic)
-    calls = Walk.of(layer, tile).calls * layer.out_shape[2]
-    visits = calls * TILE_OVERHEAD_CYCLES * (parts * VISIT_SHARE - 1.0)
+    walk = _walk(layer, entries[0])
+    parts = -(-layer.shape[2] // part_channels(layer, walk))
+    base = _candidate(layer, entries[0], 1, walk, traffic)
+    visits = walk.calls * layer.out_shape[2] * TILE_OVERHEAD_CYCLES * (parts * VISIT_SHARE - 1.0)
     return (Candidate(base.entry, base.cycles + visits, base.dense_cycles + visits, base.computed_macs),)
 
 
@@ -163,7 +164,7 @@ def _conv_candidates(layer: Layer, layout: Layout) -> tuple[Candidate, ...]:
     kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
     fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
     traffic = memory_cycles(layer, layout)
-    rows = (_candidate(layer, e, tile_channels(e), traffic) for e in fitting)
+    rows = (_candidate(layer, e, tile_channels(e), _walk(layer, e), traffic) for e in fitting)
     return (*rows, *_scattered(layer, layout, traffic))
 
 

@@ -1,7 +1,7 @@
 """Register tiles of the convolution kernels, chosen by machine: data, measured, not rules.
 
 `outputs` counts output channels (images in the lanes) or vectors of output channels (channels in the lanes); a run of
-output columns is covered by tiles of `pixels` columns, the largest first. A tile needs outputs * pixels * vectors
+output columns is covered by tiles of `pixels` columns, at the least cost. A tile needs outputs * pixels * vectors
 accumulators, as many activations as pixels * vectors (images) or one (channels), and one weight, all in registers.
 """
 
