@@ -1,6 +1,6 @@
 """What users pass in and want out, held against the model's inputs and outputs."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,37 @@ def check_outputs(views: Mapping[str, View], out: Any, batch: int, kinds: tuple[
         if isinstance(array, np.ndarray) and not array.flags.writeable:
             raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
     return given
+
+
+def sources(views: Mapping[str, View], inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a run reads, by the names of the model's values: the inputs as the model's arrays lie in them, or a copy of
+    one that does not allow it.
+    """
+    inward = {view.value: view.inward(inputs[name]) for name, view in views.items()}
+    return {value: array if array.flags.aligned else array.copy() for value, array in inward.items()}
+
+
+def targets(
+    views: Mapping[str, View], outputs: Mapping[str, np.ndarray], inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What a run writes, by the names of the model's values: the outputs as the model's arrays lie in them, or a new
+    array in place of one that does not allow it or may share memory with an input.
+    """
+    return {view.value: _target(view, outputs[name], inputs.values()) for name, view in views.items()}
+
+
+def _target(view: View, output: np.ndarray, inputs: Iterable[np.ndarray]) -> np.ndarray:
+    target = view.inward(view.examples(output))
+    if not target.flags.aligned or any(np.may_share_memory(target, read) for read in inputs):
+        return np.empty(target.shape, np.float32)
+    return target
+
+
+def deliver(views: Mapping[str, View], targets: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]) -> None:
+    """Copy into the outputs what a run has written elsewhere."""
+    for name, view in views.items():
+        if not np.may_share_memory(targets[view.value], outputs[name]):
+            view.examples(outputs[name])[...] = view.outward(targets[view.value])
 
 
 def _check_array(what: str, array: Any, view: View, kinds: tuple[type, ...]) -> None:

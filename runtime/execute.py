@@ -1,4 +1,4 @@
-"""Runs plans on arrays: working memory, the places of a batch in it, and how workers share the work."""
+"""Runs plans on arrays: working memory, where the users' arrays lie, and how workers share the work."""
 
 from collections.abc import Mapping
 
@@ -9,12 +9,9 @@ from runtime.buffers import aligned_zeros
 from runtime.kernels import engine
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
-from runtime.plan import Border, Plan
-from runtime.views import View
+from runtime.plan import Plan
 
-Receivers = Mapping[str, tuple[np.ndarray, View]]  # by the name of a value: the whole output array, how it lies
 MAX_IDLE_ARENAS = 4
-MAX_PLACED = 64  # batch sizes whose steps are kept
 STEP_CYCLES = 6_000.0  # of work in a step that make one more worker worth its waiting at the step's end
 
 
@@ -54,13 +51,13 @@ class Executor:
 
     def __init__(self) -> None:
         self.arenas = Arenas()
-        self._placed: dict[tuple[Plan, int], np.ndarray] = {}
+        self._addressed: dict[Plan, np.ndarray] = {}
 
     def run(
         self,
         plan: Plan,
         inputs: Mapping[str, np.ndarray],
-        outputs: Receivers,
+        outputs: Mapping[str, np.ndarray],
         images: slice,
         workers: int,
         pin: str | None = None,
@@ -70,7 +67,8 @@ class Executor:
 
         Parameters
         ----------
-        inputs : f32[batch, ...] by the name of a value
+        inputs, outputs : f32[batch, h, w, c] or f32[batch, features] by the name of a value, aligned, of any strides;
+            no output shares memory with another array
         images : which of the batch
         workers, pin : how many may share the work, and whether they stay on cores of their own: see `pool.run`
 
@@ -82,21 +80,19 @@ class Executor:
         groups = -(-count // plan.layout.lanes)
         workers = min(workers, 1 + int(plan.cycles * groups / (STEP_CYCLES * len(plan.steps))))
         apart = groups >= workers and (groups % workers == 0 or groups >= 4 * workers)
-        staging = count * sum(b.size for b in (*plan.inputs, *plan.outputs))
         arena_size = plan.arena_size + LANES
-        first_base = -(-staging // LANES) * LANES
-        arena = self.arenas.take(first_base + arena_size * (min(workers, groups) if apart else groups))
+        arena = self.arenas.take(arena_size * (min(workers, groups) if apart else groups))
         times = engine.new_times(plan.steps, workers, apart) if timed else engine.NO_TIMES
         try:
-            steps = self._steps_for(plan, count)
-            for border in plan.inputs:
-                _staged(arena, steps, border, count)[:] = inputs[border.name][images]
+            steps = self._steps_of(plan).copy()
+            for borders, arrays in ((plan.inputs, inputs), (plan.outputs, outputs)):
+                for border in borders:
+                    attach(steps[border.step], arrays[border.name][images])
             shared = (
                 steps,
                 groups,
                 plan.layout.lanes,
                 count,
-                first_base,
                 arena_size,
                 arena,
                 plan.weights,
@@ -108,34 +104,26 @@ class Executor:
                 engine.run_alone(apart, shared)
             else:
                 pool.run(workers, apart, shared, pin)
-            for border in plan.outputs:
-                array, view = outputs[border.name]
-                array[images] = view.outward(_staged(arena, steps, border, count))
         finally:
             self.arenas.give(arena)
         return engine.step_seconds(times, len(steps), apart) if timed else np.zeros(0)
 
-    def _steps_for(self, plan: Plan, count: int) -> np.ndarray:
-        """The plan's steps with the places of so many images in the staging area; made once for each batch size."""
-        key = (plan, count)
-        steps = self._placed.get(key)
-        if steps is None:
+    def _steps_of(self, plan: Plan) -> np.ndarray:
+        """The plan's steps with the addresses of their kernels; made at its first run."""
+        if plan not in self._addressed:
             steps = plan.steps.copy()
             steps["address"] = [task_address(row) for row in steps["row"].tolist()]
-            _place(steps, plan.outputs, _place(steps, plan.inputs, 0, count), count)
-            if len(self._placed) >= MAX_PLACED:
-                self._placed.clear()
-            self._placed[key] = steps
-        return steps
+            self._addressed[plan] = steps
+        return self._addressed[plan]
 
 
-def _place(steps: np.ndarray, borders: tuple[Border, ...], at: int, count: int) -> int:
-    for border in borders:
-        steps[border.step]["staging_at"] = at
-        at += border.size * count
-    return at
-
-
-def _staged(arena: np.ndarray, steps: np.ndarray, border: Border, count: int) -> np.ndarray:
-    at = int(steps[border.step]["staging_at"])
-    return arena[at : at + border.size * count].reshape(count, *border.user_shape)
+def attach(step: np.void, array: np.ndarray) -> None:
+    """Tell a step where a user's images lie. Negative strides: the memory begins before the first number."""
+    image, *inner = (stride // array.itemsize for stride in array.strides)
+    strides = (image, *inner) if len(inner) == 3 else (image, 0, 0, *inner)
+    ends = [(size - 1) * stride // array.itemsize for size, stride in zip(array.shape, array.strides, strict=True)]
+    before = -sum(end for end in ends if end < 0)
+    step["user_address"] = array.ctypes.data - before * array.itemsize
+    step["user_size"], step["user_at"] = before + sum(end for end in ends if end > 0) + 1, before
+    for name, stride in zip(("user_image", "user_row", "user_pixel", "user_channel"), strides, strict=True):
+        step[name] = stride

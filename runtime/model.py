@@ -15,7 +15,7 @@ from lhc_ref.modelfile import InputError, ModelSpec
 from runtime import borders
 from runtime.borders import Arrays
 from runtime.cut import cut
-from runtime.execute import Executor, Receivers
+from runtime.execute import Executor
 from runtime.explain import Explanation, Part
 from runtime.facts import LayerFacts
 from runtime.layout import Layout
@@ -128,8 +128,10 @@ class Model:
         check_pin(pin)
         inputs, batch = self._check_inputs(x)
         outputs = self._check_outputs(out, batch)
+        targets = borders.targets(self._output_views, outputs, inputs)
         for plan, part in self._parts(batch):
-            self._executor.run(plan, inputs, self._receivers(outputs), part, workers, pin)
+            self._executor.run(plan, inputs, targets, part, workers, pin)
+        borders.deliver(self._output_views, targets, outputs)
         return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
     def _parts(self, batch: int) -> Iterator[tuple[Plan, slice]]:
@@ -138,10 +140,6 @@ class Model:
         for layout, count in self.layouts(batch):
             yield self.plan(layout), slice(first, first + count)
             first += count
-
-    def _receivers(self, outputs: dict[str, np.ndarray]) -> Receivers:
-        """Each output array by the name of the value that goes there."""
-        return {view.value: (view.examples(outputs[name]), view) for name, view in self._output_views.items()}
 
     def profile(self, x: Arrays, *, threads: int | None = None, repeats: int = 20, pin: str | None = None) -> Profile:
         """Time each layer of a run: medians over `repeats` runs, after one that is not timed.
@@ -173,10 +171,12 @@ class Model:
         for _ in range(repeats):
             begin = time.perf_counter()
             outputs = self._check_outputs(None, batch)
+            targets = borders.targets(self._output_views, outputs, inputs)
             timed = [
-                (plan, self._executor.run(plan, inputs, self._receivers(outputs), part, workers, pin, timed=True))
+                (plan, self._executor.run(plan, inputs, targets, part, workers, pin, timed=True))
                 for plan, part in self._parts(batch)
             ]
+            borders.deliver(self._output_views, targets, outputs)
             samples.append((time.perf_counter() - begin, timed))
         self._profiles[batch] = found = summarize(batch, workers, samples)
         return found
@@ -241,7 +241,7 @@ class Model:
 
     def _check_inputs(self, x: Arrays) -> tuple[dict[str, np.ndarray], int]:
         given, batch = borders.check_inputs(self._input_views, x)
-        return {view.value: view.inward(given[name]) for name, view in self._input_views.items()}, batch
+        return borders.sources(self._input_views, given), batch
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
         if out is None:

@@ -24,20 +24,17 @@ from runtime.select import Choice, Walk, choose, part_channels, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
+BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
 NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
 TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
 
 
 @dataclass(frozen=True)
 class Border:
-    """An input or output: its name, the shape the user sees, where it begins in the staging area, elements of one
-    image.
-    """
+    """An input or output: its name, and the number of the step that copies it."""
 
     name: str
-    user_shape: tuple[int, ...]
     step: int
-    size: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +211,7 @@ def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> in
     (entry,) = entries_for(kernel, builder.layout.name)
     step = builder.new_step(entry, shape, shape)
     step["x_at" if kernel == Kernel.EXPORT else "out_at"] = at
-    _split_tasks(step, shape[0], 2.0 * builder.layout.size(shape))
+    _split_tasks(step, shape[0], BORDER_CYCLES * builder.layout.size(shape))
     return len(builder.steps) - 1
 
 
@@ -246,15 +243,13 @@ Progress = Callable[[str], None]
 def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) -> Plan:
     """Lay out what was drafted. O(weights); `progress`, if given, is told each layer's name."""
     layout, layers = plan_draft.layout, plan_draft.layers
-    user_shapes = infer_shapes(spec)
-    shapes = {name: as_image(shape) for name, shape in user_shapes.items()}
+    shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}
     offsets, arena_size = places(spec, layers, plan_draft.choices, {n: layout.size(s) for n, s in shapes.items()})
     builder = _Builder(layout, offsets)
 
     def border(kernel: Kernel, name: str) -> Border:
-        number = _border_step(builder, kernel, shapes[name], offsets[name])
-        return Border(name, user_shapes[name], number, int(np.prod(shapes[name])))
+        return Border(name, _border_step(builder, kernel, shapes[name], offsets[name]))
 
     inputs = tuple(border(Kernel.IMPORT, i.name) for i in spec.inputs)
     for layer, work, choice in zip(layers, plan_draft.works, plan_draft.choices, strict=True):

@@ -88,7 +88,7 @@ class Pool:
 
 
 def _users(shared: tuple[Any, ...]) -> int:
-    counters: np.ndarray = shared[9]
+    counters: np.ndarray = shared[8]
     return int(counters[-engine.COUNTER_STRIDE])
 
 

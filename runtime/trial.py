@@ -24,7 +24,6 @@ from runtime.kernels.options import SOURCES, source_stamp
 from runtime.plan import Draft, build
 from runtime.profile import layer_steps
 from runtime.select import Candidate, Choice, short_name
-from runtime.views import View
 
 FORMAT = 1
 ANEW = "Make it anew: lhc-run trial."
@@ -121,9 +120,7 @@ def measure(spec: ModelSpec, made: Draft, batch: int, threads: int, repeats: int
     plans = [build(spec, _forced(made, number)) for number in range(most)]
     rng, executor, shapes = np.random.default_rng(0), Executor(), modelfile.infer_shapes(spec)
     inputs = {entry.name: rng.standard_normal((batch, *entry.shape), np.float32) for entry in spec.inputs}
-    outputs = {
-        name: (np.empty((batch, *shapes[name]), np.float32), View.same(name, shapes[name])) for name in spec.outputs
-    }
+    outputs = {name: np.empty((batch, *shapes[name]), np.float32) for name in spec.outputs}
     samples: list[dict[str, list[float]]] = [{} for _ in made.layers]
     for turn in range(repeats + 1):
         for plan in plans:

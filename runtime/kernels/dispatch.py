@@ -6,7 +6,7 @@ Each is compiled, and kept on disk, by itself at its first use, so that a net wa
 from collections.abc import Callable
 from typing import Any
 
-from runtime.kernels import mapping, other
+from runtime.kernels import border, mapping, other
 from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.options import entry_kernel
 from runtime.kernels.registry import REGISTRY, Entry
@@ -67,11 +67,11 @@ def _gather(step, task, base, first, count, arena, weights, index):
 
 
 def _import(step, task, base, first, count, arena, weights, index):
-    other.import_images(step, task, base, arena, first, count)
+    border.import_images(step, task, base, first, count, arena)
 
 
 def _export(step, task, base, first, count, arena, weights, index):
-    other.export_images(step, task, base, arena, first, count)
+    border.export_images(step, task, base, first, count, arena)
 
 
 OTHERS = {

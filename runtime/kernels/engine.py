@@ -5,7 +5,7 @@ it waits only for tasks in the hands of a running thread. Tasks write disjoint p
 change a bit. Tasks are called through the address in their step, so that kernels are compiled once, and not once for
 each way of running them.
 
-What all workers share is one tuple: (steps, groups, lanes, images, first_base, arena_size, arena, weights,
+What all workers share is one tuple: (steps, groups, lanes, images, arena_size, arena, weights,
 index, counters, times). Numba takes it from Python in 5 us; as arguments in 7, as a NamedTuple in 11 (AVX2 server).
 """
 
@@ -49,7 +49,7 @@ def work_together(worker, shared):
     Each claims its own share first, the same part of every step, whose inputs it has mostly made itself: they are in
     its core's caches. What others have not begun by then it claims too.
     """
-    steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
+    steps, groups, lanes, images, arena_size, arena, weights, index, counters, times = shared
     timed = len(times) > 0
     each = (len(counters) // COUNTER_STRIDE - 1) // len(steps)
     shares = each - 1
@@ -69,7 +69,7 @@ def work_together(worker, shared):
                 if timed and s == 0 and times[0, 0] == 0:
                     times[0, 0] = now_ns()
                 group = mine // tasks
-                base, first = first_base + group * arena_size, group * lanes
+                base, first = group * arena_size, group * lanes
                 count = min(lanes, images - first)
                 call_task(step["address"], step, mine % tasks, base, first, count, arena, weights, index)
                 if timed:
@@ -82,8 +82,8 @@ def work_together(worker, shared):
 @kernel
 def work_alone(worker, shared):
     """One worker's part of a run in which each worker takes whole image groups through all steps."""
-    steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
-    base = first_base + worker * arena_size
+    steps, groups, lanes, images, arena_size, arena, weights, index, counters, times = shared
+    base = worker * arena_size
     timed = len(times) > 0
     before = now_ns() if timed else 0
     group = fetch_add(counters, GROUPS_CLAIMED, 1)

@@ -1,4 +1,4 @@
-"""Everything but convolution: layout changes at the borders, pooling, sums, activations, softmax.
+"""Everything but convolution and the borders: pooling, sums, activations, softmax.
 
 In a layout, channel c of pixel p of image lane l lies at ``((c // block) * pixels + p) * pixel + (c % block) * lanes +
 l``. Pooling, sums and activations work on whole vectors and don't care what the lanes are.
@@ -10,52 +10,6 @@ from runtime.kernels.options import kernel
 from runtime.kernels.vector import LANES, add_tile, clamp_tile, load_tile, marker, max_tile, scale_tile, store_tile
 
 ONE, EIGHT = marker(1), marker(8)
-
-
-@kernel
-def import_images(step, task, base, arena, first, count):
-    """Rows of the user's images first..first+count-1 into a layout; missing images are zero."""
-    w, c, lanes, block = step["w"], step["c"], step["lanes"], step["out_block"]
-    pixels, image = step["h"] * w, step["h"] * w * c
-    last_pixel = min(step["h"], (task + 1) * step["rows_per_task"]) * w
-    for p in range(task * step["rows_per_task"] * w, last_pixel):
-        for begin in range(0, c, block):
-            at = base + step["out_at"] + (begin // block * pixels + p) * step["out_pixel"]
-            source = step["staging_at"] + first * image + p * c + begin
-            for ci in range(min(block, c - begin)):
-                for lane in range(min(lanes, count)):
-                    arena[at + ci * lanes + lane] = arena[source + ci + lane * image]
-                for lane in range(count, lanes):
-                    arena[at + ci * lanes + lane] = np.float32(0)
-
-
-IMAGES_TOGETHER = 8  # of a batch, copied side by side: they often lie powers of two apart, in one set of the cache
-
-
-@kernel
-def collect(arena, to, source, apart, count):
-    """arena[to + i] = arena[source + i*apart] for i < count."""
-    if apart == 1:
-        for i in range(count):
-            arena[to + i] = arena[source + i]
-    else:
-        for i in range(count):
-            arena[to + i] = arena[source + i * apart]
-
-
-@kernel
-def export_images(step, task, base, arena, first, count):
-    """Rows of a layout into the user's images first..first+count-1."""
-    w, c, lanes, block = step["w"], step["c"], step["lanes"], step["x_block"]
-    pixels, image = step["h"] * w, step["h"] * w * c
-    first_pixel, last_pixel = task * step["rows_per_task"] * w, min(step["h"], (task + 1) * step["rows_per_task"]) * w
-    for some in range(0, lanes, IMAGES_TOGETHER):
-        for p in range(first_pixel, last_pixel):
-            for begin in range(0, c, block):
-                at = base + step["x_at"] + (begin // block * pixels + p) * step["x_pixel"]
-                target = step["staging_at"] + first * image + p * c + begin
-                for lane in range(some, min(some + IMAGES_TOGETHER, count)):
-                    collect(arena, target + lane * image, at + lane, lanes, min(block, c - begin))
 
 
 @kernel

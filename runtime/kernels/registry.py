@@ -41,6 +41,8 @@ def _entries() -> tuple[Entry, ...]:
         ("average_pool", Kernel.AVERAGE_POOL),
         ("add", Kernel.ADD),
         ("activate", Kernel.ACTIVATE),
+        ("import", Kernel.IMPORT),
+        ("export", Kernel.EXPORT),
     ):
         entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, every))
     for op, kernel in (
@@ -48,8 +50,6 @@ def _entries() -> tuple[Entry, ...]:
         ("flatten", Kernel.FLATTEN),
         ("map", Kernel.MAP),
         ("gather", Kernel.GATHER),
-        ("import", Kernel.IMPORT),
-        ("export", Kernel.EXPORT),
     ):
         entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, every))
     return tuple(entries)

@@ -8,8 +8,8 @@ import numpy as np
 class Kernel(IntEnum):
     """Kernel families; the registry tells their members apart."""
 
-    IMPORT = 0  # the user's NHWC array into a layout
-    EXPORT = 1  # a layout into the user's NHWC array
+    IMPORT = 0  # the user's array into a layout
+    EXPORT = 1  # a layout into the user's array
     CONV_IMAGES = 2  # images in the lanes, rows shared by a tile of output channels
     CONV_CHANNELS = 3  # output channels in the lanes
     DEPTHWISE = 4  # channels in the lanes, one input channel for each output channel
@@ -40,7 +40,8 @@ class Function(IntEnum):
 
 INTEGERS = """
 kernel row address tasks
-x_at out_at residual_at staging_at
+x_at out_at residual_at
+user_address user_size user_at user_image user_row user_pixel user_channel
 h w c oh ow out_c
 lanes x_block x_pixel x_row x_column out_block out_pixel x_stride out_stride apart x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
@@ -58,5 +59,6 @@ RUN_HEAD, RUN_SIGHT = 3, 4
 
 STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [(name, np.float32) for name in FLOATS])
 """Fields, in elements unless a count. `row` is the kernel's place in the registry; `address`, where its compiled
-function begins, is filled in before a run. Offsets ending in `_at` are into the arena of one image group (x, out,
-residual), into the shared staging area (staging), into the weights (weights, bias) or into the index (the others)."""
+function begins, is filled in before a run, and so are the fields of a user's array: the address and extent of its
+memory, where its first number lies there, and its strides. Other offsets ending in `_at` are into the arena of one
+image group (x, out, residual), into the weights (weights, bias) or into the index (the others)."""

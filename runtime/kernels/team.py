@@ -11,11 +11,10 @@ nothing of that run any more. STOPPED ends the worker.
 
 from typing import Any
 
-import numba
 import numpy as np
 from numba import carray, types
-from numba.extending import intrinsic
 
+from runtime.kernels.address import pointer_to
 from runtime.kernels.atomic import exchange_if, fetch_add, load_acquire, pause, store_release, yield_core
 from runtime.kernels.clock import POSIX, now_ns
 from runtime.kernels.engine import COUNTER_STRIDE, GROUPS_DONE, wait_for, work
@@ -33,7 +32,7 @@ INVITATION = np.dtype(
     [
         (name, np.int64)
         for name in (
-            "member apart steps n_steps groups lanes images first_base arena_size arena n_arena "
+            "member apart steps n_steps groups lanes images arena_size arena n_arena "
             "weights n_weights index n_index counters n_counters times times_rows times_columns".split()
         )
     ]
@@ -101,22 +100,8 @@ def _sleep(board, seat):
 # --- The worker's side -----------------------------------------------------------------------------------------------
 
 
-def _pointer_to(dtype: Any) -> Any:
-    """An intrinsic: a number as the address of elements of a dtype, for `carray`."""
-    element = types.CPointer(numba.from_dtype(np.dtype(dtype)))
-
-    @intrinsic
-    def pointer(typing, address):
-        def codegen(context, b, sig, args):
-            return b.inttoptr(args[0], context.get_value_type(element))
-
-        return element(types.int64), codegen
-
-    return pointer
-
-
 if COMPILED:
-    steps_at, floats_at, integers_at, words_at = map(_pointer_to, (STEP, np.float32, np.int32, np.int64))
+    steps_at, floats_at, integers_at, words_at = map(pointer_to, (STEP, np.float32, np.int32, np.int64))
 
 
 @kernel
@@ -128,7 +113,6 @@ def _follow(note):
         note["groups"],
         note["lanes"],
         note["images"],
-        note["first_base"],
         note["arena_size"],
         carray(floats_at(note["arena"]), note["n_arena"]),
         carray(floats_at(note["weights"]), note["n_weights"]),
@@ -182,11 +166,10 @@ def _invite(board, seat, member, apart, shared):
         asleep = exchange_if(states, place, ASLEEP, TAKEN)
         if not asleep:
             return False
-    steps, groups, lanes, images, first_base, arena_size, arena, weights, index, counters, times = shared
+    steps, groups, lanes, images, arena_size, arena, weights, index, counters, times = shared
     note = invitations[seat]
     note["member"], note["apart"] = member, apart
-    note["groups"], note["lanes"], note["images"] = groups, lanes, images
-    note["first_base"], note["arena_size"] = first_base, arena_size
+    note["groups"], note["lanes"], note["images"], note["arena_size"] = groups, lanes, images, arena_size
     note["steps"], note["n_steps"] = steps.ctypes.data, len(steps)
     note["arena"], note["n_arena"] = arena.ctypes.data, len(arena)
     note["weights"], note["n_weights"] = weights.ctypes.data, len(weights)
@@ -207,7 +190,7 @@ def share(board, seats, workers, apart, shared):
     Gives how many of them may still read steps, counters and times, though none holds a task: these arrays must live
     until the last counter is 0.
     """
-    counters = shared[9]
+    counters = shared[8]
     member = 1
     for seat in range(seats):
         if member < workers and _invite(board, seat, member, apart, shared):

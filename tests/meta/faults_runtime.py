@@ -11,6 +11,7 @@ VECTOR = ("tests/runtime/test_vector.py",)
 PLACES = ("tests/runtime/test_places.py",)
 POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
+BORDERS = ("tests/runtime/test_borders.py",)
 TRIAL = ("tests/runtime/test_trial.py",)
 
 RUNTIME = (
@@ -213,6 +214,22 @@ RUNTIME = (
     Mutant(
         "kernel-flatten-in-channel-order", "runtime/kernels/other.py",
         "p * c + ci", "ci * pixels + p", CONTRACT, within="flatten",
+    ),
+    Mutant(
+        "border-square-reads-on-behind-a-line", "runtime/kernels/border.py",
+        "here = min(q, length - LANES)", "here = q", BORDERS, within="write_line",
+    ),
+    Mutant(
+        "border-block-of-channels-taken-for-the-first", "runtime/kernels/border.py",
+        "n // group * far", "0", BORDERS,
+    ),
+    Mutant(
+        "border-rows-joined-that-lie-apart", "runtime/kernels/border.py",
+        'last_row - first_row if step["user_row"] == w * user_pixel else 1', "last_row - first_row", BORDERS,
+    ),
+    Mutant(
+        "border-writes-what-it-reads", "runtime/borders.py",
+        "any(np.may_share_memory(target, read) for read in inputs)", "False", BORDERS,
     ),
     Mutant(
         "engine-groups-of-images-mixed", "runtime/kernels/engine.py",

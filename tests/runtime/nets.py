@@ -128,9 +128,15 @@ CANARY, POISON = np.uint32(0x7FC0DEAD), np.uint32(0x7FC0BEEF)  # two NaNs that n
 def guarded(values, guard):
     """A copy of `values` inside a larger array whose other elements are `guard`; gives (whole array, the copy)."""
     whole = np.full(values.size + 2 * GUARD, guard, values.dtype)
-    inside = whole[GUARD : GUARD + values.size]
-    inside[:] = values
+    inside = whole[GUARD : GUARD + values.size].reshape(values.shape)
+    inside[...] = values
     return whole, inside
+
+
+def check_guards(whole):
+    """The canaries around a guarded array are as they were."""
+    for end in (whole[:GUARD], whole[-GUARD:]):
+        assert_identical(end, np.full(GUARD, CANARY))
 
 
 class GuardedArenas(Arenas):
@@ -151,8 +157,7 @@ class GuardedArenas(Arenas):
     def check(self):
         """Every canary is as it was."""
         for whole in self.taken:
-            for end in (whole[:GUARD], whole[-GUARD:]):
-                assert_identical(end, np.full(GUARD, CANARY))
+            check_guards(whole)
         self.taken.clear()
 
 
@@ -199,9 +204,20 @@ class GuardedModel(Model):
         return self._plans[layout.name]
 
     def run(self, x, **options):
-        """As `Model.run`; then all guards and everything that is only read must be as they were."""
-        y = super().run(x, **options)
+        """As `Model.run`, from and into arrays with guards; then all guards and everything that is only read must be as
+        they were.
+        """
+        given = x if isinstance(x, dict) else {next(iter(self.views[0])): x}
+        batch = len(next(iter(given.values())))
+        inputs = {name: guarded(array, np.float32(np.nan)) for name, array in given.items()}
+        shapes = {name: view.user_shape(batch) for name, view in self.views[1].items()}
+        outputs = {name: guarded(np.full(shape, POISON), CANARY) for name, shape in shapes.items()}
+        read = [(whole, whole.copy()) for whole, _ in inputs.values()]
+        made = {name: inside.view(np.float32) for name, (_, inside) in outputs.items()}
+        super().run({name: inside for name, (_, inside) in inputs.items()}, out=made, **options)
         self._executor.arenas.check()
-        for whole, before in self._buffers:
+        for whole, _ in outputs.values():
+            check_guards(whole)
+        for whole, before in [*read, *self._buffers]:
             assert_identical(whole, before)
-        return y
+        return made if len(made) > 1 else next(iter(made.values()))

@@ -14,9 +14,9 @@ from runtime import execute
 from runtime import model as models
 from runtime.kernels.machine import LANES
 from runtime.model import Model
-from tests.runtime.nets import classifier, definition, images, net
+from tests.runtime.nets import classifier, images, net
 from tests.strategies import numbers
-from tests.tolerances import assert_exact, assert_identical
+from tests.tolerances import assert_identical
 
 BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 1]
 
@@ -95,14 +95,6 @@ def test_a_new_batch_size_costs_only_buffers(monkeypatch):
     monkeypatch.setattr(models, "draft", None)
     for batch in BATCHES:
         model.run(images(batch))
-
-
-def test_more_batch_sizes_than_are_remembered(monkeypatch):
-    monkeypatch.setattr(execute, "MAX_PLACED", 2)
-    model = Model(classifier())
-    for batch in (1, 2, 3, 2, 1, 3):
-        x = images(batch)
-        assert_exact(model.run(x), definition(model.spec, {"x": x})["scores"], np.float32)
 
 
 X = images(3)

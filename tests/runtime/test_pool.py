@@ -15,6 +15,7 @@ import pytest
 
 from lhc_ref.errors import InputError
 from runtime import pool
+from runtime.execute import attach
 from runtime.kernels import engine, options, team
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
@@ -36,14 +37,13 @@ class SmallRun:
     def __init__(self, groups=3, shares=2):
         plan = Model(net({"x": (8, 8, 1)}, ["y"], ("relu", "y", ["x"]))).plan(IMAGES)
         steps = plan.steps.copy()
-        size = 64 * LANES * groups
-        (steps[0]["staging_at"], steps[2]["staging_at"]), base = (0, size), 2 * size
-        arena = np.full(base + plan.arena_size * groups, np.nan, np.float32)
-        self.x = np.random.default_rng(0).standard_normal(size, np.float32)
-        arena[:size] = self.x
-        self.y, self.counters = arena[size:base], engine.new_counters(steps, shares)
+        arena = np.full(plan.arena_size * groups, np.nan, np.float32)
+        self.x = np.random.default_rng(0).standard_normal((LANES * groups, 8, 8, 1), np.float32)
+        self.y, self.counters = np.full_like(self.x, np.nan), engine.new_counters(steps, shares)
         steps["address"] = [task_address(row) for row in steps["row"].tolist()]
-        sizes = (groups, LANES, groups * LANES, base, plan.arena_size)
+        attach(steps[0], self.x)
+        attach(steps[2], self.y)
+        sizes = (groups, LANES, groups * LANES, plan.arena_size)
         self.shared = (steps, *sizes, arena, plan.weights, plan.index, self.counters, engine.NO_TIMES)
 
     def check(self):
@@ -177,7 +177,7 @@ def test_what_a_late_worker_may_read_is_kept(monkeypatch):
     made, (first, second, third) = pool.Pool(), (SmallRun(), SmallRun(), SmallRun())
 
     def share(board, seats, workers, apart, shared):
-        shared[9][-engine.COUNTER_STRIDE] = shared is first.shared
+        shared[8][-engine.COUNTER_STRIDE] = shared is first.shared
         return int(shared is first.shared)
 
     monkeypatch.setattr(team, "share", share)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from numba import types
 
-from runtime.kernels import atomic, conv, vector
+from runtime.kernels import atomic, conv, squares, vector
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
 from runtime.kernels.options import OPTIONS
 from runtime.kernels.registry import REGISTRY
+from runtime.kernels.squares import load_square, store_square, turn
 from runtime.kernels.step import STEP, Kernel
 from runtime.kernels.vector import (
     CHANNELS,
@@ -38,7 +39,8 @@ OUT_AT, OUT_STRIDE = 3, 7 * APART + 1  # odd, so that nothing is aligned
 SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
 KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "near": IMAGES_NEAR}
 TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
-TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows}
+TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows, "turn": squares._turn}
+TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
 
 
 # Programs of the primitives: each ends in a store, so the result can be seen.
@@ -80,6 +82,14 @@ def total(array, other, pixels, outputs, out):
         load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), load_tile(other, 0, OUT_STRIDE, APART, pixels, outputs)
     )
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
+
+
+def turned(array, at, first, last, run, inner, outer, out):
+    store_square(turn(load_square(array, at, first, last, run, inner, outer)), out, OUT_AT, 0, LANES, LANES, APART, 0)
+
+
+def placed(array, at, out, first, last, run, inner, outer):
+    store_square(load_square(array, at, 0, LANES, LANES, LANES, 0), out, OUT_AT, first, last, run, inner, outer)
 
 
 compiled_programs = {}
@@ -334,3 +344,40 @@ def test_a_tile_too_large_for_the_registers_is_seen_to_spill(monkeypatch):
     entry = REGISTRY[WIDE_TILES[0][0]]
     with pytest.raises(AssertionError, match="rsp"):
         check_code(entry.name, MACHINE.registers // (entry.tile.outputs * entry.tile.vectors) + 1)
+
+
+WALKS = {  # first, last, run, inner, outer
+    "even steps": (0, 99, 1000, LANES + 1, 0),
+    "runs of three": (2, 99, 3, LANES, 5 * LANES),
+    "fewer than a square": (0, LANES // 2, 1000, LANES + 3, 0),
+    "one vector": (7, 3, 2, LANES, 3 * LANES),
+    "back and forth": (1, 99, 4, LANES, -2 * LANES),
+}
+
+
+@pytest.mark.parametrize("name", WALKS)
+def test_squares_are_read_along_a_walk_and_turned(program, name):
+    first, last, run, inner, outer = WALKS[name]
+    array, at = np.arange(9000, dtype=np.float32), 3000
+    out = out_array(LANES)
+    want = out.copy()
+    for row in range(LANES):
+        q = min(first + row, last)
+        for lane in range(LANES):
+            want[OUT_AT + lane * APART + row] = array[at + q // run * outer + q % run * inner + lane]
+    program(turned)(array, at, first, last, run, inner, outer, out)
+    assert_identical(out, want)
+
+
+@pytest.mark.parametrize("name", [name for name in WALKS if name != "back and forth"])
+def test_squares_are_written_along_a_walk(program, name):
+    first, last, run, inner, outer = WALKS[name]
+    array, at = np.arange(9000, dtype=np.float32), 5
+    out = out_array(9000 // OUT_STRIDE)
+    want = out.copy()
+    for row in reversed(range(LANES)):
+        q = min(first + row, last)
+        here = OUT_AT + q // run * outer + q % run * inner
+        want[here : here + LANES] = array[at + row * LANES :][:LANES]
+    program(placed)(array, at, out, first, last, run, inner, outer)
+    assert_identical(out, want)
