@@ -23,10 +23,13 @@ def round_up(n: int, multiple: int) -> int:
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout family: how many images one group holds, and how channels are blocked."""
+    """A layout family: how many images one group holds, and how channels are blocked; `close`: fewer channels than a
+    vector holds lie without padding.
+    """
 
     name: str
     lanes: int
+    close: bool = False
 
     @property
     def meaning(self) -> str:
@@ -38,6 +41,8 @@ class Layout:
 
     def block(self, channels: int) -> int:
         """Channels in a block, padding included."""
+        if self.close and channels < LANES:
+            return channels
         return min(BLOCK, round_up(channels, 8)) if self.lanes > 1 else round_up(channels, LANES)
 
     def pixel(self, channels: int) -> int:
@@ -60,4 +65,5 @@ class Layout:
 IMAGES = Layout("images", LANES)
 WIDE = Layout("wide", 2 * LANES)
 CHANNELS = Layout("channels", 1)
+CLOSE = Layout("channels", 1, close=True)  # of a user's pictures, where only convolutions read them, by single numbers
 LAYOUTS = (WIDE, IMAGES, CHANNELS) if wide_tiles() else (IMAGES, CHANNELS)

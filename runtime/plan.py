@@ -16,7 +16,7 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
 from runtime.kernels.step import STEP, Kernel
 from runtime.kernels.tiles import Tile
-from runtime.layout import Layout, round_up
+from runtime.layout import CHANNELS, CLOSE, Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.places import places
@@ -64,13 +64,17 @@ class Plan:
 class _Builder:
     """Collects steps, weights and index of a plan."""
 
-    def __init__(self, layout: Layout, offsets: dict[str, int]) -> None:
-        self.layout, self.offsets = layout, offsets
+    def __init__(self, layout: Layout, offsets: dict[str, int], close: set[str]) -> None:
+        self.layout, self.offsets, self.close = layout, offsets, close
         self.steps: list[np.void] = []
         self.weights: list[np.ndarray] = []
         self.index: list[np.ndarray] = []
         self.facts: list[LayerFacts] = []
         self._weights_size = self._index_size = 0
+
+    def layout_of(self, value: str) -> Layout:
+        """How a value lies."""
+        return CLOSE if value in self.close else self.layout
 
     def add_weights(self, values: np.ndarray) -> int:
         """Append float32 values at a multiple of one vector; gives their place."""
@@ -88,17 +92,18 @@ class _Builder:
         setattr(self, counter, at + padded.size)
         return at
 
-    def new_step(self, entry: Entry, shape: Shape, out_shape: Shape) -> np.void:
-        """A step with everything that follows from layout and shapes."""
+    def new_step(self, entry: Entry, x: str, shape: Shape, out_shape: Shape) -> np.void:
+        """A step with everything that follows from the layout of x and from shapes."""
         step = np.zeros(1, STEP)[0]
-        lanes, x_block, out_block = self.layout.lanes, self.layout.block(shape[2]), self.layout.block(out_shape[2])
+        layout = self.layout_of(x)
+        lanes, x_block, out_block = layout.lanes, layout.block(shape[2]), layout.block(out_shape[2])
         step["kernel"], step["row"] = entry.kernel, ROWS[entry.name]
         step["tasks"], step["residual_at"], step["lanes"] = 1, -1, lanes
         step["h"], step["w"], step["c"] = shape
         step["oh"], step["ow"], step["out_c"] = out_shape
-        step["x_block"], step["x_pixel"] = x_block, self.layout.pixel(shape[2])
+        step["x_block"], step["x_pixel"] = x_block, layout.pixel(shape[2])
         step["x_row"] = step["x_pixel"] * shape[1]
-        step["out_block"], step["out_pixel"] = out_block, self.layout.pixel(out_shape[2])
+        step["out_block"], step["out_pixel"] = out_block, layout.pixel(out_shape[2])
         step["low"], step["high"], step["rows_per_task"] = -np.inf, np.inf, 1
         self.steps.append(step)
         return step
@@ -139,8 +144,8 @@ def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
 
 def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     """Fill the step of a convolution; gives the bytes of its packed weights and index."""
-    kernel, layout, window = choice.entry.kernel, builder.layout, layer.window
-    step = builder.new_step(choice.entry, layer.shape, layer.out_shape)
+    kernel, layout, window = choice.entry.kernel, builder.layout_of(layer.x), layer.window
+    step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
     channels = tile_channels(choice.entry)
     depthwise = kernel == Kernel.DEPTHWISE
     tile = choice.entry.tile
@@ -177,7 +182,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
 
 
 def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
-    step = builder.new_step(choice.entry, layer.shape, layer.out_shape)
+    step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
     window, layout = layer.window, builder.layout
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:
@@ -206,13 +211,26 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     return placed
 
 
-def _border_step(builder: _Builder, kernel: Kernel, shape: Shape, at: int) -> int:
-    """A step between the user's array and a layout; gives its number."""
+def _border(builder: _Builder, kernel: Kernel, name: str, shape: Shape) -> Border:
+    """A step between the user's array and a layout."""
     (entry,) = entries_for(kernel, builder.layout.name)
-    step = builder.new_step(entry, shape, shape)
-    step["x_at" if kernel == Kernel.EXPORT else "out_at"] = at
-    _split_tasks(step, shape[0], BORDER_CYCLES * builder.layout.size(shape))
-    return len(builder.steps) - 1
+    step = builder.new_step(entry, name, shape, shape)
+    step["x_at" if kernel == Kernel.EXPORT else "out_at"] = builder.offsets[name]
+    _split_tasks(step, shape[0], BORDER_CYCLES * builder.layout_of(name).size(shape))
+    return Border(name, len(builder.steps) - 1)
+
+
+def _close_inputs(spec: ModelSpec, plan_draft: "Draft") -> set[str]:
+    """Inputs of which single numbers are read, by convolutions that make at least a vector of channels: those need no
+    padding.
+    """
+    if plan_draft.layout != CHANNELS:
+        return set()
+    close = {entry.name for entry in spec.inputs}
+    for layer, choice in zip(plan_draft.works, plan_draft.choices, strict=True):
+        by_number = choice.entry.kernel == Kernel.CONV_CHANNELS and layer.out_shape[2] >= LANES
+        close -= {name for name in (layer.x, layer.other) if name == layer.other or not by_number}
+    return close
 
 
 @dataclass(frozen=True, eq=False)
@@ -245,13 +263,11 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
     layout, layers = plan_draft.layout, plan_draft.layers
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}
-    offsets, arena_size = places(spec, layers, plan_draft.choices, {n: layout.size(s) for n, s in shapes.items()})
-    builder = _Builder(layout, offsets)
-
-    def border(kernel: Kernel, name: str) -> Border:
-        return Border(name, _border_step(builder, kernel, shapes[name], offsets[name]))
-
-    inputs = tuple(border(Kernel.IMPORT, i.name) for i in spec.inputs)
+    close = _close_inputs(spec, plan_draft)
+    sizes = {name: (CLOSE if name in close else layout).size(shape) for name, shape in shapes.items()}
+    offsets, arena_size = places(spec, layers, plan_draft.choices, sizes)
+    builder = _Builder(layout, offsets, close)
+    inputs = tuple(_border(builder, Kernel.IMPORT, i.name, shapes[i.name]) for i in spec.inputs)
     for layer, work, choice in zip(layers, plan_draft.works, plan_draft.choices, strict=True):
         if progress is not None:
             progress(layer.name)
@@ -262,7 +278,7 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
             layer, choice.entry.name, choice.why, choice.chosen.computed_macs, choice.cycles, placed, candidates
         )
         builder.facts.append(facts)
-    outputs = tuple(border(Kernel.EXPORT, name) for name in spec.outputs)
+    outputs = tuple(_border(builder, Kernel.EXPORT, name, shapes[name]) for name in spec.outputs)
     nothing = np.zeros(LANES)
     return Plan(
         layout,

@@ -46,8 +46,8 @@ def read_line(user, user_at, along, apart, rows, width, arena, at, run, inner, o
         if width == 1 and along == 1:
             copy_run(user, source, arena, target, count)
         else:
-            for i in range(count):
-                for r in range(width):
+            for r in range(width):
+                for i in range(count):
                     arena[target + i * inner + r] = user[source + i * along + min(r, rows - 1) * apart]
 
 
@@ -65,8 +65,8 @@ def write_line(user, user_at, along, apart, rows, width, arena, at, run, inner, 
         if width == 1 and along == 1:
             copy_run(arena, source, user, target, count)
         else:
-            for i in range(count):
-                for r in range(rows):
+            for r in range(rows):
+                for i in range(count):
                     user[target + i * along + r * apart] = arena[source + i * inner + r]
 
 

@@ -11,13 +11,13 @@ from runtime import topology
 from runtime.kernels.machine import AVX2, AVX512, GENERIC, LANES, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
 from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tile
-from runtime.layout import BLOCK, IMAGES, LAYOUTS, round_up
+from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS, round_up
 from runtime.model import Model
 from runtime.plan import build, draft
 from runtime.spec import to_layers
 from tests import strategies
 from tests.model_strategies import models
-from tests.runtime.nets import masked, net
+from tests.runtime.nets import GuardedModel, definition, masked, net
 from tests.tolerances import assert_exact, assert_identical
 
 both_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
@@ -50,6 +50,34 @@ def test_facts_of_each_layer(layout):
     assert (dense.layer, dense.density, dense.macs_nominal) == ("node f+node d", 1.0, 480 * 7)
     assert dense.macs_nominal == dense.macs_kept == dense.macs_executed <= dense.macs_computed
     assert (softmax.density, softmax.macs_nominal, softmax.bytes) == (None, 0, 0)
+
+
+def convolution(output, x, c_in, c_out, groups=1):
+    kernel = np.ones((3, 3, c_in // groups, c_out), np.float32)
+    return ("conv2d", output, [x], {"padding": "same", "groups": groups}, {"kernel": kernel})
+
+
+READERS = {  # of an input with 3 channels: the nodes, the outputs, whether its pixels lie without padding
+    "a convolution": ([convolution("a", "x", 3, LANES)], ["a"], True),
+    "two convolutions": ([convolution("a", "x", 3, LANES), convolution("b", "x", 3, 2 * LANES)], ["a", "b"], True),
+    "one of few channels": ([convolution("a", "x", 3, LANES - 1)], ["a"], False),
+    "a depthwise one": ([convolution("a", "x", 3, 3, 3)], ["a"], False),
+    "a sum": ([convolution("a", "x", 3, LANES), ("add", "b", ["x", "x"])], ["a", "b"], False),
+    "a residual": ([convolution("a", "x", 3, 3), ("add", "b", ["a", "x"])], ["b"], False),
+    "an activation": ([convolution("a", "x", 3, LANES), ("relu", "b", ["x"])], ["a", "b"], False),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_pixels_of_an_input_lie_without_padding_where_single_numbers_are_read(name):
+    nodes, outputs, close = READERS[name]
+    spec = net({"x": (4, 5, 3)}, outputs, *nodes)
+    step = build(spec, draft(spec, CHANNELS)).steps[0]
+    assert step["out_pixel"] == (3 if close else LANES)
+    x = np.random.default_rng(0).integers(-4, 5, (1, 4, 5, 3)).astype(np.float32)
+    got, want = GuardedModel(spec, CHANNELS).run({"x": x}), definition(spec, {"x": x})
+    for output in outputs:
+        assert_exact(got[output] if len(outputs) > 1 else got, want[output], np.float32)
 
 
 def test_packed_bytes_follow_density():
