@@ -10,7 +10,7 @@ from runtime.facts import LayerFacts
 @dataclass(frozen=True)
 class Part:
     """Images of a batch that run together: how many, how they lie in memory, bytes of the weights as they are packed
-    for that, and what each layer does. MACs are of one image; computed ones include stored zeros.
+    for that, and what each layer does. MACs are of one image; computed ones include stored zeros, also of padding.
     """
 
     images: int

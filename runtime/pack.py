@@ -26,11 +26,9 @@ class Packed:
     weights : f32[rows * tile_channels], for each row of each tile its weights, zero where another output keeps the row
     bias : f32[tiles * tile_channels]
     rows : i32[rows], offset of each row's activation from the window's first pixel
-    starts : i32[parts * tiles, taps + 1], where the rows of each tile and tap begin, one part of the input channels
-        after the other
+    starts : i32[tiles, taps + 1], where the rows of each tile and tap begin
     row_taps : i32[rows, 2], for each row of the convolution the taps inside the image: (ky_low, ky_high)
     runs : i32[runs, 3 + 4*pool_w], as `column_runs` gives them
-    parts : how many parts the input channels are cut into
     """
 
     weights: np.ndarray
@@ -39,12 +37,11 @@ class Packed:
     starts: np.ndarray
     row_taps: np.ndarray
     runs: np.ndarray
-    parts: int = 1
 
     @property
     def tiles(self) -> int:
         """Tiles of output channels."""
-        return len(self.starts) // self.parts
+        return len(self.starts)
 
     @property
     def bytes(self) -> int:
@@ -65,45 +62,35 @@ def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:
     return ky + kx + (ci // block) * h * w * pixel + (ci % block) * layout.lanes
 
 
-def pack(layer: Layer, layout: Layout, tile: Tile, tile_channels: int, part_channels: int | None = None) -> Packed:
-    """Rows and weights of a convolution for register tiles that hold `tile_channels` output channels. O(weights).
-
-    With `part_channels`, the rows of that many input channels come together: all tiles of the first part, then of the
-    next.
-    """
-    union = topology.of_layer(layer).rows(tile_channels)
-    tiles, kh, kw, c_in = union.shape
+def pack(layer: Layer, layout: Layout, tile: Tile, tile_channels: int) -> Packed:
+    """Rows and weights of a convolution for register tiles that hold `tile_channels` output channels. O(weights)."""
+    rows = topology.of_layer(layer).rows(tile_channels)
+    tiles, kh, kw, c_in = rows.shape
     kernel = topology.full_kernel(layer)
-    c_out, taps, wide = kernel.shape[3], kh * kw, part_channels or c_in
-    parts = -(-c_in // wide)
-    weights = np.zeros((kh, kw, parts * wide, tiles * tile_channels), np.float32)
-    weights[:, :, :c_in, :c_out] = kernel
-    rows = np.zeros((tiles, kh, kw, parts * wide), bool)
-    rows[..., :c_in] = union
-    offsets = np.zeros((kh, kw, parts * wide), np.int64)
-    offsets[..., :c_in] = row_offsets(layer, layout)
-    rows = rows.reshape(tiles, kh, kw, parts, wide).transpose(3, 0, 1, 2, 4)
-    weights = weights.reshape(kh, kw, parts, wide, tiles, tile_channels).transpose(2, 4, 0, 1, 3, 5)
-    offsets = np.broadcast_to(offsets.reshape(1, kh, kw, parts, wide).transpose(3, 0, 1, 2, 4), rows.shape)
-    counts = rows.reshape(parts * tiles * taps, wide).sum(1)
+    c_out, taps = kernel.shape[3], kh * kw
+    weights = np.zeros((kh, kw, c_in, tiles * tile_channels), np.float32)
+    weights[..., :c_out] = kernel
+    weights = weights.reshape(kh, kw, c_in, tiles, tile_channels).transpose(3, 0, 1, 2, 4)
+    offsets = np.broadcast_to(row_offsets(layer, layout), rows.shape)
+    counts = rows.reshape(tiles * taps, c_in).sum(1)
     ends = np.cumsum(counts)
-    starts = np.empty((parts * tiles, taps + 1), np.int64)
+    starts = np.empty((tiles, taps + 1), np.int64)
     starts[:, :taps] = (ends - counts).reshape(-1, taps)
     starts[:, taps] = ends[taps - 1 :: taps]
     packed = Packed(
         np.ascontiguousarray(weights[rows]).reshape(-1),
-        _bias(layer, tiles * tile_channels),
-        _as_i32(offsets[rows]),
-        _as_i32(starts),
+        bias_of(layer, tiles * tile_channels),
+        as_i32(offsets[rows]),
+        as_i32(starts),
         row_taps(layer),
         column_runs(layer, tile),
-        parts,
     )
     prove(packed, layer, layout, tile, tile_channels)
     return packed
 
 
-def _bias(layer: Layer, size: int) -> np.ndarray:
+def bias_of(layer: Layer, size: int) -> np.ndarray:
+    """f32[size]: a layer's bias, zeros where it has none."""
     bias = np.zeros(size, np.float32)
     if layer.bias is not None:
         bias[: layer.bias.size] = layer.bias
@@ -123,9 +110,9 @@ def pack_depthwise(layer: Layer, layout: Layout, tile: Tile) -> Packed:
     weights = np.ascontiguousarray(diagonal.reshape(taps, tiles, step).transpose(1, 0, 2)).reshape(-1)
     packed = Packed(
         weights,
-        _bias(layer, tiles * step),
-        _as_i32(offsets),
-        _as_i32(starts),
+        bias_of(layer, tiles * step),
+        as_i32(offsets),
+        as_i32(starts),
         row_taps(layer),
         column_runs(layer, tile),
     )
@@ -133,7 +120,8 @@ def pack_depthwise(layer: Layer, layout: Layout, tile: Tile) -> Packed:
     return packed
 
 
-def _as_i32(values: np.ndarray) -> np.ndarray:
+def as_i32(values: np.ndarray) -> np.ndarray:
+    """Values of an index; PlanError where they need more than 32 bits."""
     if values.size and not (int(values.min()) >= -(2**31) and int(values.max()) < 2**31):
         raise PlanError(
             f"plan: expected offsets within 32 bits, got up to {int(np.abs(values).max())}. "
@@ -176,8 +164,11 @@ def prove(
     if not np.array_equal(packed.row_taps, row_taps(layer)):
         raise PlanError(f"plan of {layer.name}: expected the taps of {layer.conv_shape[0]} rows, got others.")
     c_out, made = layer.out_shape[2], packed.tiles * tile_channels
-    tiles_fit = len(first) == packed.tiles * packed.parts and layout.fits(c_out, tile_channels)
-    if not (tiles_fit and len(packed.bias) == made and c_out <= made <= round_up(c_out, layout.block(c_out))):
+    if not (
+        layout.fits(c_out, tile_channels)
+        and len(packed.bias) == made
+        and c_out <= made <= round_up(c_out, layout.block(c_out))
+    ):
         raise PlanError(f"plan of {layer.name}: expected bias and tiles for {c_out} channels, got {made}.")
     smallest, largest = _reach(layer, layout)
     tap_of_row = np.repeat(np.tile(np.arange(taps), len(first)), np.diff(first, axis=1).reshape(-1))

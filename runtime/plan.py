@@ -19,13 +19,15 @@ from runtime.kernels.tiles import Tile
 from runtime.layout import CHANNELS, CLOSE, Layout, round_up
 from runtime.mapping import fill_gather, fill_map
 from runtime.pack import Packed, pack, pack_depthwise
+from runtime.patches import Patch, Scattered, pack_scattered
 from runtime.places import places
-from runtime.select import Choice, Walk, choose, part_channels, tile_channels
+from runtime.select import Choice, choose, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
 NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
+TASK_CHANNELS = 256  # output channels that share a patch: with fewer, its copies would count
 TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
 
 
@@ -142,16 +144,10 @@ def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
     return 1 << max(0, fit.bit_length() - 1)
 
 
-def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
-    """Fill the step of a convolution; gives the bytes of its packed weights and index."""
-    kernel, layout, window = choice.entry.kernel, builder.layout_of(layer.x), layer.window
+def _window_step(builder: _Builder, layer: Layer, choice: Choice) -> np.void:
+    """The step of a convolution, with all that any kernel wants to know of its window."""
+    window = layer.window
     step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
-    channels = tile_channels(choice.entry)
-    depthwise = kernel == Kernel.DEPTHWISE
-    tile = choice.entry.tile
-    assert tile is not None, "a convolution kernel has a tile"
-    part = part_channels(layer, Walk.of(layer, tile)) if kernel == Kernel.CONV_SCATTERED else None
-    packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels, part)
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
     if layer.other is not None:
         step["residual_at"] = builder.offsets[layer.other]
@@ -160,24 +156,59 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["stride_y"], step["stride_x"] = window.stride
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
+    step["low"], step["high"] = layer.low, layer.high
+    return step
+
+
+def _add_packed(builder: _Builder, step: np.void, packed: Packed | Scattered) -> None:
+    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
+    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
+    step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
+
+
+def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
+    """Fill the step of a convolution; gives the bytes of its packed weights and index."""
+    kernel, layout, tile = choice.entry.kernel, builder.layout_of(layer.x), choice.entry.tile
+    assert tile is not None, "a convolution kernel has a tile"
+    if kernel == Kernel.CONV_SCATTERED:
+        return _scattered_step(builder, layer, choice, tile)
+    step = _window_step(builder, layer, choice)
+    channels = tile_channels(choice.entry)
+    depthwise = kernel == Kernel.DEPTHWISE
+    packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels)
     wide = layout.lanes > LANES
     step["pool_h"], step["pool_w"] = layer.pool
-    step["x_column"] = window.stride[1] * step["x_pixel"]
+    step["x_column"] = layer.window.stride[1] * step["x_pixel"]
     step["x_stride"] = LANES if wide else layer.pool[1] * step["x_column"]
     step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
     step["tiles_near"] = math.gcd(_tiles_near(tile, packed, layout), int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
     step["tiles"], step["tile_channels"] = packed.tiles, channels
-    step["row_size"], step["parts"] = channels, packed.parts
-    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
-    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
+    step["row_size"] = channels
+    _add_packed(builder, step, packed)
     step["row_taps_at"] = builder.add_index(packed.row_taps)
-    step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
-    step["low"], step["high"] = layer.low, layer.high
-    if kernel == Kernel.CONV_SCATTERED:
-        _split_tasks(step, int(step["oh"]), choice.cycles)
-    else:
-        _conv_tasks(step, packed, choice.cycles)
+    _conv_tasks(step, packed, choice.cycles)
+    return packed.bytes
+
+
+def _scattered_step(builder: _Builder, layer: Layer, choice: Choice, tile: Tile) -> int:
+    """Fill the step of a convolution whose weights share no pattern; gives the bytes of its packed weights and
+    index.
+    """
+    step, patch = _window_step(builder, layer, choice), Patch.of(layer, tile)
+    packed = pack_scattered(layer, tile, patch)
+    c_out = layer.out_shape[2]
+    step["near_h"], step["near_w"], step["near_size"] = patch.height, patch.width, patch.lines * LANES
+    step["near_row"], step["near_channel"] = patch.row * LANES, patch.channel * LANES
+    step["parts"], step["part_channels"] = patch.parts(layer), patch.channels
+    _add_packed(builder, step, packed)
+    bands = -(-layer.out_shape[0] // tile.rows)
+    _split_tasks(step, bands, choice.cycles)
+    chunks = max(1, min(c_out // TASK_CHANNELS, int(choice.cycles / (TASK_CYCLES * bands))))
+    step["rows_per_task"] *= tile.rows
+    step["tiles"], step["tiles_per_task"] = c_out, -(-c_out // chunks)
+    step["tile_chunks"] = -(-c_out // int(step["tiles_per_task"]))
+    step["tasks"] *= step["tile_chunks"]
     return packed.bytes
 
 

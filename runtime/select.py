@@ -9,14 +9,14 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT, Kernel
 from runtime.kernels.tiles import Tile
-from runtime.kernels.vector import BLOCK
 from runtime.layout import Layout
+from runtime.patches import Patch
 from runtime.spec import FUNCTIONS, Layer
 from runtime.windows import column_runs, column_taps, row_taps, seen
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
-VISIT_SHARE = 0.6  # of that overhead, for one more visit of a pixel tile to an output channel
-NEAR_BYTES = 256 * 1024  # of activations that a scattered tile walks over again and again; measured on 1 MB of L2
+VISIT_CYCLES = 35.0  # a scattered tile's sums, from and to memory, and the end of its list; the same core
+COPY_CYCLES = 2.0  # of one line into a patch
 CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are taken to come from memory,
 MEMORY_BYTES_PER_CYCLE = (
     2.0  # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
@@ -82,12 +82,10 @@ class Walk:
 
     tap_cycles : f64[kh, kw], cycles of one row of each tap over all pixels
     calls : register tiles
-    columns : of the widest tile
     """
 
     tap_cycles: np.ndarray
     calls: int
-    columns: int
 
     @classmethod
     def of(cls, layer: Layer, tile: Tile) -> "Walk":
@@ -101,7 +99,7 @@ class Walk:
         across = (((low <= each) & (each < high)).sum(1) * cycles[:, None]).sum(0)
         rows = row_taps(layer)
         calls = len(rows) * int(tiles.sum()) * layer.pool[1]
-        return cls(seen(rows, layer.window.size[0])[:, None] * across, calls, int(runs[:, 2].max()))
+        return cls(seen(rows, layer.window.size[0])[:, None] * across, calls)
 
 
 def _walk(layer: Layer, entry: Entry) -> Walk:
@@ -127,26 +125,26 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, walk: Walk, traff
     )
 
 
-def part_channels(layer: Layer, walk: Walk) -> int:
-    """Input channels whose pixels, for the widest tile of a walk, stay near the core."""
-    h, w, c = layer.shape
-    reach = [(size - 1) * d + 1 for size, d in zip(layer.window.size, layer.window.dilation, strict=True)]
-    lines = min(layer.window.size[0], h) * min(w, walk.columns - 1 + reach[1])
-    return min(c, max(8, NEAR_BYTES // (4 * LANES * lines) // 8 * 8))
+def _scattered(layer: Layer, entry: Entry, traffic: float) -> Candidate:
+    """The candidate that runs each output channel by itself."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    tile, patch, (oh, ow, c_out) = entry.tile, Patch.of(layer, entry.tile), layer.out_shape
+    cost, cover, bands = dict(zip(tile.pixels, tile.cycles, strict=True)), tile.cover(ow), -(-oh // tile.rows)
+    row_cycles = bands * sum(count * cost[size] for size, count in cover)
+    tiles = bands * sum(count for _, count in cover)
+    visits = tiles * patch.parts(layer) * c_out * VISIT_CYCLES
+    overhead = visits + tiles * layer.shape[2] * patch.height * patch.width * COPY_CYCLES + traffic
+    kept = topology.of_layer(layer).kept
+    rows = int(kept.sum())
+    return Candidate(
+        entry, rows * row_cycles + overhead, kept.size * row_cycles + overhead, rows * bands * tile.rows * ow
+    )
 
 
-def _scattered(layer: Layer, layout: Layout, traffic: float) -> tuple[Candidate, ...]:
-    """The candidate that runs each output channel by itself, where it can: whole blocks of inputs, a stride of one
-    column.
-    """
-    entries = entries_for(Kernel.CONV_SCATTERED, layout.name)
-    if not entries or layer.shape[2] < BLOCK or layer.window.stride[1] != 1 or layer.pool != (1, 1):
-        return ()
-    walk = _walk(layer, entries[0])
-    parts = -(-layer.shape[2] // part_channels(layer, walk))
-    base = _candidate(layer, entries[0], 1, walk, traffic)
-    visits = walk.calls * layer.out_shape[2] * TILE_OVERHEAD_CYCLES * (parts * VISIT_SHARE - 1.0)
-    return (Candidate(base.entry, base.cycles + visits, base.dense_cycles + visits, base.computed_macs),)
+def _can_scatter(layer: Layer, entry: Entry) -> bool:
+    """Whether a kernel of scattered weights runs a layer: a stride of one column, and windows that fit in a patch."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    return layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
 
 
 def tile_channels(entry: Entry) -> int:
@@ -165,7 +163,8 @@ def _conv_candidates(layer: Layer, layout: Layout) -> tuple[Candidate, ...]:
     fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
     traffic = memory_cycles(layer, layout)
     rows = (_candidate(layer, e, tile_channels(e), _walk(layer, e), traffic) for e in fitting)
-    return (*rows, *_scattered(layer, layout, traffic))
+    scattered = (e for e in entries_for(Kernel.CONV_SCATTERED, layout.name) if _can_scatter(layer, e))
+    return (*rows, *(_scattered(layer, e, traffic) for e in scattered))
 
 
 def _only(entry: Entry, cycles: float, computed_macs: int = 0) -> tuple[Candidate, ...]:

@@ -1,18 +1,20 @@
-"""Convolution over lists of kept rows: the one kernel behind sparse, dense, grouped and depthwise layers.
+"""Convolution over lists of kept rows: behind sparse, dense, grouped and depthwise layers.
 
 A *row* is one kept (tap, input channel) of a tile of output channels. The rows of an output tile lie in the order
 (ky, kx, ci), so the taps of a rectangle of the window are a few contiguous segments: at the image's edge the taps that
 fall in the padding are not executed. A tile at the left or right edge leaves a pixel out of the taps that this pixel
 does not see. `starts` holds, for each output tile and tap, where its rows begin.
+
+Weights that share no pattern have a kernel of their own, which reads a copy of its inputs: see `runtime.patches`.
 """
 
+import numpy as np
 from numba import literal_unroll
 
 from runtime.kernels.options import inlined_kernel, kernel
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.vector import (
-    IMAGES_NEAR,
-    LANES,
+    PATCH,
     add_tile,
     bias_tile,
     clamp_tile,
@@ -21,6 +23,7 @@ from runtime.kernels.vector import (
     load_tile,
     marker,
     max_tile,
+    near_memory,
     store_tile,
 )
 
@@ -178,64 +181,124 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
 
 
 @kernel
-def scattered_tile(pixels, step, arena, weights, index, x_at, out_at, residual_at, part, row, sight, at_begin, at_end):
-    """Every output channel of a few pixels, over one part of the input channels; sums wait in the output between the
-    parts.
-    """
-    taps, channels, bias_at, out_pixel = step["taps"], step["tiles"], step["bias_at"], step["out_pixel"]
-    lanes, block, plane = step["lanes"], step["out_block"], step["oh"] * step["ow"] * step["out_pixel"]
-    last_part = part == step["parts"] - 1
-    starts = step["starts_at"] + part * channels * (taps + 1)
-    for channel in range(channels):
-        here = out_at + channel // block * plane + channel % block * lanes
-        if part == 0:
-            acc = bias_tile(IMAGES_NEAR, weights, bias_at + channel, pixels, ONE)
-        else:
-            acc = load_tile(arena, here, out_pixel, LANES, pixels, ONE)
-        acc = add_window(
-            IMAGES_NEAR, acc, pixels, ONE, ONE, step, arena, weights, index, x_at, starts, row, sight, at_begin, at_end
-        )
-        if last_part:
-            if residual_at >= 0:
-                acc = add_tile(acc, load_tile(arena, residual_at + here - out_at, out_pixel, LANES, pixels, ONE))
-            acc = clamp_tile(acc, step["low"], step["high"])
-        store_tile(acc, arena, here, out_pixel, LANES, pixels, ONE)
-        starts += taps + 1
+def copy_patch(step, near, arena, x_at, part, top, left):
+    """What the windows of a tile of pixels see of one part of the input channels; the padding stays as it is."""
+    h, w, block, lanes = step["h"], step["w"], step["x_block"], step["lanes"]
+    first = part * step["part_channels"]
+    last = min(step["c"], first + step["part_channels"])
+    begin = first
+    while begin < last:
+        count = min(last - begin, block - begin % block)
+        plane = x_at + begin // block * h * step["x_row"] + begin % block * lanes
+        for y in range(max(0, -top), min(step["near_h"], h - top)):
+            for x in range(max(0, -left), min(step["near_w"], w - left)):
+                source = plane + (top + y) * step["x_row"] + (left + x) * step["x_pixel"]
+                target = (begin - first) * step["near_channel"] + y * step["near_row"] + x * lanes
+                for i in range(count):
+                    line = load_tile(arena, source + i * lanes, 0, 0, ONE, ONE)
+                    store_tile(line, near, target + i * step["near_channel"], 0, 0, ONE, ONE)
+        begin += count
 
 
 @kernel
-def conv_scattered(sizes, step, task, base, arena, weights, index):
-    """Some output rows of a layer whose weights share no patterns: each output channel runs its own rows.
+def scattered_channels(
+    rows, columns, step, near, arena, weights, index, first_part, last_part, place, starts, first, last, strides
+):
+    """Output channels first..last-1 of one block and a tile of pixels, over one part of the input channels."""
+    out_pixel, lanes, bias_at = step["out_pixel"], step["lanes"], step["bias_at"]
+    rows_at, weights_at, residual_at = step["rows_at"], step["weights_at"], step["residual_at"] - step["out_at"]
+    low, high, joined = step["low"], step["high"], step["residual_at"] >= 0
+    x_stride, out_stride = strides
+    here, begin = place, index[starts + first]
+    for channel in range(first, last):
+        if first_part:
+            acc = bias_tile(PATCH, weights, bias_at + channel, rows, columns)
+        else:
+            acc = load_tile(arena, here, out_stride, out_pixel, rows, columns)
+        end = index[starts + channel + 1]
+        acc = fma_rows(
+            PATCH,
+            acc,
+            near,
+            0,
+            x_stride,
+            index,
+            rows_at + begin,
+            rows_at + end,
+            weights,
+            weights_at + begin,
+            rows,
+            columns,
+            NONE,
+            NONE,
+        )
+        if last_part:
+            if joined:
+                acc = add_tile(acc, load_tile(arena, here + residual_at, out_stride, out_pixel, rows, columns))
+            acc = clamp_tile(acc, low, high)
+        store_tile(acc, arena, here, out_stride, out_pixel, rows, columns)
+        here += lanes
+        begin = end
 
-    A few pixels see all output channels before the next few, one part of the input channels after the other, so that
-    the activations they read stay near the core. Needs input pixels PIXEL apart and a stride of one column.
+
+@kernel
+def scattered_tile(rows, columns, step, near, arena, weights, index, base, oy, ox, first, last):
+    """Output channels first..last-1 of a tile of pixels; sums wait in the output between the parts of the input.
+
+    Of a tile of which but one row is in the image, each row is this one.
     """
-    run_size = RUN_HEAD + RUN_SIGHT
-    first_oy = task * step["rows_per_task"]
-    for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"])):
-        x_row = base + step["x_at"] + (oy * step["stride_y"] - step["pad_top"]) * step["x_row"]
-        for run in range(step["runs_at"], step["runs_at"] + run_size * step["runs"], run_size):
+    block, one_row = step["out_block"], oy + len(rows) > step["oh"]
+    plane = step["oh"] * step["ow"] * step["out_pixel"]
+    x_stride = 0 if one_row else step["stride_y"] * step["near_row"]
+    out_stride = 0 if one_row else step["ow"] * step["out_pixel"]
+    top, left = oy * step["stride_y"] - step["pad_top"], ox - step["pad_left"]
+    if min(top, left) < 0 or top + step["near_h"] > step["h"] or left + step["near_w"] > step["w"]:
+        near[: step["near_size"]] = np.float32(0)
+    place = base + step["out_at"] + (oy * step["ow"] + ox) * step["out_pixel"]
+    for part in range(step["parts"]):
+        copy_patch(step, near, arena, base + step["x_at"], part, top, left)
+        starts = step["starts_at"] + part * step["tiles"]
+        begin = first
+        while begin < last:
+            inside = begin % block
+            end = min(last, begin - inside + block)
+            scattered_channels(
+                rows,
+                columns,
+                step,
+                near,
+                arena,
+                weights,
+                index,
+                part == 0,
+                part == step["parts"] - 1,
+                place + begin // block * plane + inside * step["lanes"],
+                starts,
+                begin,
+                end,
+                (x_stride, out_stride),
+            )
+            begin = end
+
+
+@kernel
+def conv_scattered(rows, sizes, step, task, base, arena, weights, index):
+    """Some rows and channels of the output of a layer whose weights share no patterns: each output channel runs its
+    own rows.
+
+    What the windows of a few pixels see of some input channels is copied near the core, with its padding; then every
+    output channel adds its rows, from one list, before the next part of the input channels. Needs a stride of one
+    column.
+    """
+    near = near_memory()
+    first = task % step["tile_chunks"] * step["tiles_per_task"]
+    last = min(step["tiles"], first + step["tiles_per_task"])
+    first_oy = task // step["tile_chunks"] * step["rows_per_task"]
+    for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"]), len(rows)):
+        for run in range(step["runs_at"], step["runs_at"] + RUN_HEAD * step["runs"], RUN_HEAD):
             begin, wide = index[run], index[run + 2]
             end = begin + index[run + 1]
-            for pixels in literal_unroll(sizes):
-                if len(pixels) == wide:
+            for columns in literal_unroll(sizes):
+                if len(columns) == wide:
                     for ox in range(begin, end, wide):
-                        x_at = x_row + (ox - step["pad_left"]) * step["x_pixel"]
-                        place = base + (oy * step["ow"] + ox) * step["out_pixel"]
-                        residual_at = place + step["residual_at"] if step["residual_at"] >= 0 else -1
-                        for part in range(step["parts"]):
-                            scattered_tile(
-                                pixels,
-                                step,
-                                arena,
-                                weights,
-                                index,
-                                x_at,
-                                place + step["out_at"],
-                                residual_at,
-                                part,
-                                oy,
-                                run + RUN_HEAD,
-                                ox == begin,
-                                ox + wide == end,
-                            )
+                        scattered_tile(rows, columns, step, near, arena, weights, index, base, oy, ox, first, last)

@@ -21,9 +21,10 @@ def _convolution(entry: Entry) -> Callable:
     assert tile is not None, "a convolution kernel has a tile"
     sizes = tuple(marker(pixels * tile.vectors) for pixels in tile.pixels)
     if entry.kernel == Kernel.CONV_SCATTERED:
+        rows = marker(tile.rows)
 
         def run_scattered(step, task, base, first, count, arena, weights, index):
-            conv_scattered(sizes, step, task, base, arena, weights, index)
+            conv_scattered(rows, sizes, step, task, base, arena, weights, index)
 
         return run_scattered
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)

@@ -5,7 +5,7 @@ too.
 from dataclasses import dataclass
 
 from runtime.kernels.step import Kernel
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tile, wide_tiles
+from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tiles, wide_tiles
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ def _entries() -> tuple[Entry, ...]:
         Entry(f"f32_conv2d_channels_rows_{t.name}__cpu", Kernel.CONV_CHANNELS, ("channels",), t)
         for t in channels_tiles()
     ]
-    scattered = scattered_tile()
-    entries.append(
-        Entry(f"f32_conv2d_images_scattered_{scattered.name}__cpu", Kernel.CONV_SCATTERED, ("images",), scattered)
-    )
+    entries += [
+        Entry(f"f32_conv2d_images_scattered_{t.name}__cpu", Kernel.CONV_SCATTERED, ("images",), t)
+        for t in scattered_tiles()
+    ]
     narrow = channels_tiles()[-1]
     entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
     for op, kernel in (

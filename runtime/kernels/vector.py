@@ -17,6 +17,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, register_model
+from numba.np.arrayobj import populate_array
 
 from runtime.kernels.machine import LANES
 
@@ -30,18 +31,24 @@ def marker(n: int) -> tuple[int, ...]:
     return (0,) * n
 
 
-# What the lanes of a tile are. IMAGES_NEAR: images, and the tile's pixels lie PIXEL elements apart, a compile-time
-# fact.
-IMAGES, CHANNELS, DEPTHWISE, IMAGES_NEAR = marker(1), marker(2), marker(3), marker(4)
+# What the lanes of a tile are. PATCH: images, and the tile is rows x columns of pixels of one output channel, where
+# others are pixels x outputs.
+IMAGES, CHANNELS, DEPTHWISE, PATCH = marker(1), marker(2), marker(3), marker(4)
 BLOCK = 32  # channels of a pixel that lie together, with images in the lanes
-PIXEL = (
-    BLOCK + 1
-) * LANES  # elements from pixel to pixel of a full block: one vector of padding, against a power of two
+NEAR_BYTES = 32 * 1024  # of activations that stay in the first-level cache beside what passes; of 24 to 48 KB the best
+NEAR_SIZE = NEAR_BYTES // 4
 
 
-def kind_of_images(kind: Any) -> bool:
-    """Whether the lanes are images: of a marker, or of its Numba type."""
-    return len(kind) in (len(IMAGES), len(IMAGES_NEAR))
+def of_kind(kind: Any, *kinds: tuple[int, ...]) -> bool:
+    """Whether a marker, or its Numba type, is one of some kinds."""
+    return len(kind) in map(len, kinds)
+
+
+def row_weights(kind: Any, outputs: int) -> int:
+    """Weights of a row: one for each output, a vector for each, or one for all pixels."""
+    if of_kind(kind, PATCH):
+        return 1
+    return outputs if of_kind(kind, IMAGES) else outputs * LANES
 
 
 class Vector(types.Type):
@@ -167,8 +174,9 @@ def _scalar(array: np.ndarray, offset: int) -> np.float32:
 
 
 def _bias_tile(kind, array, offset, pixels, outputs):
-    if kind_of_images(kind):
-        return tuple(np.full(LANES, _scalar(array, offset + o)) for _ in pixels for o in range(len(outputs)))
+    if of_kind(kind, IMAGES, PATCH):
+        apart = int(of_kind(kind, IMAGES))
+        return tuple(np.full(LANES, _scalar(array, offset + o * apart)) for _ in pixels for o in range(len(outputs)))
     return tuple(_lanes(array, offset + o * LANES).copy() for _ in pixels for o in range(len(outputs)))
 
 
@@ -197,13 +205,14 @@ def _gather(array: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
 def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail):
     if first >= last:
         return tile
-    stride = PIXEL if kind == IMAGES_NEAR else x_stride
-    row_size = len(outputs) if kind_of_images(kind) else len(outputs) * LANES
+    row_size = row_weights(kind, len(outputs))
     w_rows = _gather(w, w_at + row_size * np.arange(last - first), row_size)
     out = list(tile)
     for p in range(len(lead), len(pixels) - len(tail)):
-        x_at_rows = x_at + p * stride + rows[first:last].astype(np.int64)
-        if kind_of_images(kind):
+        x_at_rows = x_at + p * x_stride + rows[first:last].astype(np.int64)
+        if kind == PATCH:
+            sums = w_rows.T @ _gather(x, x_at_rows, len(outputs) * LANES)
+        elif kind == IMAGES:
             sums = w_rows.T @ _gather(x, x_at_rows, LANES)
         elif kind == CHANNELS:
             sums = _gather(x, x_at_rows, 1).T @ w_rows
@@ -237,13 +246,15 @@ def _scale_tile(tile, factor):
 
 @primitive(_bias_tile)
 def bias_tile(typing, kind, array, offset, pixels, outputs):
-    """A tile that starts at the bias: one scalar for each output (IMAGES), or one vector for each output (other
-    kinds).
+    """A tile that starts at the bias: one scalar for each output (IMAGES), one for all (PATCH), or one vector for each
+    output (other kinds).
     """
 
     def codegen(context, b, sig, args):
         base = at(context, b, sig.args[1], args[1], args[2])
-        if kind_of_images(kind):
+        if of_kind(kind, PATCH):
+            row = [splat(b, b.load(base))] * len(outputs)
+        elif of_kind(kind, IMAGES):
             row = [splat(b, b.load(ahead(b, base, o))) for o in range(len(outputs))]
         else:
             row = [load_vector(b, ahead(b, base, o * LANES)) for o in range(len(outputs))]
@@ -258,7 +269,9 @@ def load_tile(typing, array, offset, stride, apart, pixels, outputs):
     tile = tile_type(pixels, outputs)
 
     def codegen(context, b, sig, args):
-        places = _tile_places(b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], pixels, outputs)
+        places = _tile_places(
+            b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], len(pixels), len(outputs)
+        )
         return cgutils.pack_array(b, [load_vector(b, place) for place in places], VEC)
 
     return tile(array, types.int64, types.int64, types.int64, pixels, outputs), codegen
@@ -269,7 +282,9 @@ def store_tile(typing, tile, array, offset, stride, apart, pixels, outputs):
     """array[offset + p*stride + o*apart : +LANES] = vector o of pixel p."""
 
     def codegen(context, b, sig, args):
-        places = _tile_places(b, at(context, b, sig.args[1], args[1], args[2]), args[3], args[4], pixels, outputs)
+        places = _tile_places(
+            b, at(context, b, sig.args[1], args[1], args[2]), args[3], args[4], len(pixels), len(outputs)
+        )
         for value, place in zip(unpack(b, args[0], len(places)), places, strict=True):
             store_vector(b, value, place)
         return context.get_dummy_value()
@@ -284,16 +299,38 @@ def expect_tile(typing, array, offset, stride, apart, pixels, outputs):
     """
 
     def codegen(context, b, sig, args):
-        for place in _tile_places(b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], pixels, outputs):
+        for place in _tile_places(
+            b, at(context, b, sig.args[0], args[0], args[1]), args[2], args[3], len(pixels), len(outputs)
+        ):
             prefetch(b, place, write=True)
         return context.get_dummy_value()
 
     return types.void(array, types.int64, types.int64, types.int64, pixels, outputs), codegen
 
 
-def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: Any, outputs: Any) -> list:
+def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: int, outputs: int) -> list:
     """Pointers to the vectors of a tile, pixel by pixel."""
-    return [step(b, step(b, base, stride, p), apart, o) for p in range(len(pixels)) for o in range(len(outputs))]
+    return [step(b, step(b, base, stride, p), apart, o) for p in range(pixels) for o in range(outputs)]
+
+
+def _near_memory():
+    return np.full(NEAR_SIZE, np.nan, np.float32)
+
+
+@primitive(_near_memory)
+def near_memory(typing):
+    """NEAR_SIZE elements of the calling thread's stack, from the beginning of a line; what stands there is anything."""
+    array = types.Array(types.float32, 1, "C")
+
+    def codegen(context, b, sig, args):
+        memory = cgutils.alloca_once(b, ir.ArrayType(F32, NEAR_SIZE))
+        memory.align = 64
+        made = context.make_array(array)(context, b)
+        data = b.bitcast(memory, F32.as_pointer())
+        populate_array(made, data, [ir.Constant(I64, NEAR_SIZE)], [ir.Constant(I64, 4)], ir.Constant(I64, 4), None)
+        return made._getvalue()
+
+    return array(), codegen
 
 
 # --- multiply-add over kept rows -------------------------------------------------------------------------------------
@@ -301,7 +338,7 @@ def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: Any, output
 MIN_CHAINS = 8  # independent multiply-adds in flight: two a cycle, four cycles each
 
 
-def _rows_loop(body: Callable, weight_lanes: int, near: bool) -> Callable:
+def _rows_loop(body: Callable, kind: Any) -> Callable:
     """Codegen of ``for r in range(first, last): tile = body(tile, x_row, x_stride, w_row)``, the tile held in
     registers.
 
@@ -317,9 +354,7 @@ def _rows_loop(body: Callable, weight_lanes: int, near: bool) -> Callable:
             return tile
         pixels = end - begin
         count = pixels * outputs
-        row_size = ir.Constant(I64, outputs * weight_lanes)
-        if near:
-            x_stride = ir.Constant(I64, PIXEL)
+        row_size = ir.Constant(I64, row_weights(kind, outputs))
         x_base = step(b, at(context, b, sig.args[2], x, x_at), x_stride, begin)
         w_base = at(context, b, sig.args[8], w, w_at)
         rows_base = at(context, b, sig.args[5], rows, ir.Constant(I64, 0))
@@ -421,7 +456,13 @@ def _depthwise_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
     return out
 
 
-BODIES = {IMAGES: _images_body, CHANNELS: _channels_body, DEPTHWISE: _depthwise_body, IMAGES_NEAR: _images_body}
+def _patch_body(b, acc, x_row, x_stride, w_row, pixels, outputs):
+    fma, w = fma_function(b), splat(b, b.load(w_row))
+    places = _tile_places(b, x_row, x_stride, ir.Constant(I64, LANES), pixels, outputs)
+    return [b.call(fma, [load_vector(b, place), w, before]) for place, before in zip(places, acc, strict=True)]
+
+
+BODIES = {IMAGES: _images_body, CHANNELS: _channels_body, DEPTHWISE: _depthwise_body, PATCH: _patch_body}
 
 
 @primitive(_fma_rows)
@@ -430,17 +471,14 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
 
     IMAGES: tile[p, o] += x[x_at + rows[r] + p*x_stride : +LANES] * w[w_at + (r-first)*outputs + o]; lanes are images.
     CHANNELS: tile[p, o] += x[x_at + rows[r] + p*x_stride] * w[w_at + ((r-first)*outputs + o)*LANES : +LANES]; lanes are
-    output channels. IMAGES_NEAR: as IMAGES, with PIXEL for x_stride, which is ignored.
+    output channels.
     DEPTHWISE: as CHANNELS, with x[x_at + rows[r] + p*x_stride + o*LANES : +LANES] in place of the scalar.
+    PATCH: tile[p, o] += x[x_at + rows[r] + p*x_stride + o*LANES : +LANES] * w[w_at + r-first]; lanes are images.
     """
     i64 = types.int64
     return (
         tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs, lead, tail),
-        _rows_loop(
-            BODIES[marker(len(kind))],
-            weight_lanes=1 if kind_of_images(kind) else LANES,
-            near=len(kind) == len(IMAGES_NEAR),
-        ),
+        _rows_loop(BODIES[marker(len(kind))], kind),
     )
 
 

@@ -8,6 +8,7 @@ SPEC = ("tests/runtime/test_spec.py",)
 PACK = ("tests/runtime/test_pack.py",)
 BUFFERS = ("tests/runtime/test_buffers.py",)
 VECTOR = ("tests/runtime/test_vector.py",)
+PATCHES = ("tests/runtime/test_patches.py",)
 PLACES = ("tests/runtime/test_places.py",)
 POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
@@ -59,8 +60,8 @@ RUNTIME = (
     ),
     Mutant(
         "pack-drops-the-last-channel-of-an-odd-number", "runtime/pack.py",
-        "weights[:, :, :c_in, :c_out] = kernel",
-        "weights[:, :, :c_in, : c_out - c_out % 2] = kernel[..., : c_out - c_out % 2]", CONTRACT,
+        "weights[..., :c_out] = kernel",
+        "weights[..., : c_out - c_out % 2] = kernel[..., : c_out - c_out % 2]", CONTRACT,
     ),
     Mutant(
         "pack-forgets-the-bias", "runtime/pack.py",
@@ -68,11 +69,11 @@ RUNTIME = (
     ),
     Mutant(
         "pack-flips-the-kernel", "runtime/pack.py",
-        "weights[:, :, :c_in, :c_out] = kernel", "weights[:, :, :c_in, :c_out] = kernel[::-1, ::-1]", CONTRACT,
+        "weights[..., :c_out] = kernel", "weights[..., :c_out] = kernel[::-1, ::-1]", CONTRACT,
     ),
     Mutant(
         "pack-scale-error-of-1e-5", "runtime/pack.py",
-        "weights[:, :, :c_in, :c_out] = kernel", "weights[:, :, :c_in, :c_out] = kernel * np.float32(1 + 1e-5)",
+        "weights[..., :c_out] = kernel", "weights[..., :c_out] = kernel * np.float32(1 + 1e-5)",
         CONTRACT,
     ),
     Mutant(
@@ -108,6 +109,22 @@ RUNTIME = (
     Mutant(
         "pack-proof-of-the-first-position-alone", "runtime/pack.py",
         "low[k], high[k] = runs.min(), runs.max()", "low[k], high[k] = runs.min(), runs.min()", PACK,
+    ),
+    Mutant(
+        "patches-ranges-unchecked", "runtime/patches.py",
+        "prove_scattered(packed, layer, tile, patch)", "pass", PATCHES,
+    ),
+    Mutant(
+        "patches-proof-of-the-first-row-of-pixels-alone", "runtime/patches.py",
+        "reach = (down + int(sizes.max())) * LANES", "reach = int(sizes.max()) * LANES", PATCHES,
+    ),
+    Mutant(
+        "patches-rows-share-what-is-no-padding", "runtime/patches.py",
+        "max(0, min(window.pad_left, behind)) if columns == ow else 0", "window.pad_left", PATCHES,
+    ),
+    Mutant(
+        "patches-channels-share-what-is-no-padding", "runtime/patches.py",
+        "max(0, min(window.pad_top, below)) if rows == oh else 0", "window.pad_top", PATCHES,
     ),
     # --- Planning ----------------------------------------------------------------------------------------------------
     Mutant(
@@ -177,6 +194,26 @@ RUNTIME = (
     Mutant(
         "windows-one-tap-left-out-at-both-edges", "runtime/windows.py",
         "np.all(high - low - lead >= missing)", "True", PACK,
+    ),
+    Mutant(
+        "kernel-copies-find-padding-as-it-was-left", "runtime/kernels/conv.py",
+        'near[: step["near_size"]] = np.float32(0)', "pass", KERNELS, within="scattered_tile",
+    ),
+    Mutant(
+        "kernel-copies-begin-with-the-same-channels", "runtime/kernels/conv.py",
+        'first = part * step["part_channels"]', "first = 0", KERNELS, within="copy_patch",
+    ),
+    Mutant(
+        "kernel-sums-of-the-parts-before-forgotten", "runtime/kernels/conv.py",
+        "part == 0", "True", KERNELS, within="scattered_tile",
+    ),
+    Mutant(
+        "kernel-residual-joined-with-every-part", "runtime/kernels/conv.py",
+        'part == step["parts"] - 1', "True", KERNELS, within="scattered_tile",
+    ),
+    Mutant(
+        "kernel-second-row-written-below-the-image", "runtime/kernels/conv.py",
+        'oy + len(rows) > step["oh"]', "len(rows) > 2", KERNELS, within="scattered_tile",
     ),
     Mutant(
         "kernel-pooling-forgets-the-rows-before", "runtime/kernels/conv.py",

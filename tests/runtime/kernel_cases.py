@@ -104,17 +104,16 @@ def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
 
 
 @cache
-def needs_blocks(entry):
-    """Whether this kernel runs only layers with a whole block of input channels and a stride of one column."""
-    return entry.kernel != Kernel.DEPTHWISE and not offers(entry, 1, BLOCK)
+def needs_each_column(entry):
+    """Whether this kernel runs only layers with a stride of one column."""
+    return entry.kernel != Kernel.DEPTHWISE and not offers(entry, 1, BLOCK, stride=(1, 2))
 
 
 @cache
 def output_channels(entry):
     """Numbers of output channels that this kernel can make, and those of them at the edges of its tile."""
-    c_in = BLOCK if needs_blocks(entry) else 1
     some = range(2, MAX_CHANNELS + 1)
-    fitting = [c for c in some if offers(entry, *(c, c, c) if entry.kernel == Kernel.DEPTHWISE else (c_in, c))]
+    fitting = [c for c in some if offers(entry, *(c, c, c) if entry.kernel == Kernel.DEPTHWISE else (1, c))]
     tile = select.tile_channels(entry)
     edges = [c for c in fitting if c % tile in (0, 1, tile - 1)] or fitting
     return fitting, edges
@@ -148,9 +147,7 @@ def layer_cases(draw, entry, layout):
 
 def fit(entry, conv):
     """The nearest layer that the entry's kernel runs."""
-    if needs_blocks(entry):
-        return replace(conv, c_in=conv.c_in + BLOCK // conv.groups * conv.groups, stride=(conv.stride[0], 1))
-    return conv
+    return replace(conv, stride=(conv.stride[0], 1)) if needs_each_column(entry) else conv
 
 
 # --- Everything else -------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
+from runtime import patches, select
 from runtime import plan as planning
-from runtime import select
 from runtime.execute import Arenas
 from runtime.kernels.vector import COMPILED
 from runtime.model import Model
@@ -184,11 +184,12 @@ class GuardedModel(Model):
 
     def _patched(self, function, *arguments):
         """A call with this model's kernel and task sizes in the planner's places."""
-        with ExitStack() as patches:
-            patches.enter_context(patch.object(planning, "choose", self._choose))
+        with ExitStack() as replaced:
+            replaced.enter_context(patch.object(planning, "choose", self._choose))
             if self.small_tasks:
-                patches.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
-                patches.enter_context(patch.object(select, "NEAR_BYTES", 1))
+                replaced.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
+                replaced.enter_context(patch.object(planning, "TASK_CHANNELS", 1))
+                replaced.enter_context(patch.object(patches, "PART_SIZE", 1))
             return function(*arguments)
 
     def _draft(self, layout):

@@ -19,7 +19,6 @@ from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
 
 layouts = st.sampled_from(LAYOUTS)
-parts = st.sampled_from([None, 1, 3, 8])
 TILE = Tile(1, (2, 1), (1.8, 1.0))
 tiles = st.sampled_from([TILE, Tile(1, (1,), (1.0,)), Tile(1, (7, 4, 1), (5.0, 3.0, 1.0))])
 
@@ -40,30 +39,29 @@ def conv_layer(case, density=None):
 
 
 def all_rows(packed, tile_channels):
-    """(part, tile, tap, row offset, its weights) of every packed row."""
+    """(tile, tap, row offset, its weights) of every packed row."""
     weights = packed.weights.reshape(-1, tile_channels)
-    for at, starts in enumerate(packed.starts):
+    for tile, starts in enumerate(packed.starts):
         for tap in range(len(starts) - 1):
             for row in range(starts[tap], starts[tap + 1]):
-                yield at // packed.tiles, at % packed.tiles, tap, packed.rows[row], weights[row]
+                yield tile, tap, packed.rows[row], weights[row]
 
 
-@given(strategies.conv_cases(), st.one_of(st.none(), strategies.densities), layouts, parts, st.data())
-def test_every_kept_weight_is_in_one_row_and_no_other(case, density, layout, part, data):
+@given(strategies.conv_cases(), st.one_of(st.none(), strategies.densities), layouts, st.data())
+def test_every_kept_weight_is_in_one_row_and_no_other(case, density, layout, data):
     tile_channels = tile_for(data, layout, case)
     layer = conv_layer(case, density)
-    packed = pack(layer, layout, TILE, tile_channels, part)
+    packed = pack(layer, layout, TILE, tile_channels)
     place = {int(offset): np.unravel_index(n, row_offsets(layer, layout).shape)
              for n, offset in enumerate(row_offsets(layer, layout).reshape(-1))}  # fmt: skip
     kh, kw = layer.window.size
     c_in, c_out = layer.shape[2], layer.out_shape[2]
     found = np.zeros((kh * kw, c_in, packed.tiles * tile_channels), np.float32)
     written = np.zeros(found.shape, bool)
-    for in_part, tile, tap, offset, weights in all_rows(packed, tile_channels):
+    for tile, tap, offset, weights in all_rows(packed, tile_channels):
         ci = place[int(offset)][2] if len(place) == kh * kw * c_in else None
         if ci is None:
             continue  # dilation makes two taps of tiny images meet: the offset alone does not name the channel
-        assert in_part == (0 if part is None else ci // part)
         outputs = slice(tile * tile_channels, (tile + 1) * tile_channels)
         assert not written[tap, ci, outputs].any()
         written[tap, ci, outputs], found[tap, ci, outputs] = True, weights
@@ -217,7 +215,6 @@ BROKEN = {
     "a missing bias": ("bias", bad("bias", lambda a: a[:-1])),
     "fewer tiles than outputs": ("bias", lambda p: first_tiles(p, 1)),
     "more tiles than the block of outputs holds": ("bias", lambda p: one_tile_more(p)),
-    "more parts than there are": ("bias", lambda p: replace(p, parts=2)),
 }
 
 
@@ -260,7 +257,7 @@ def test_prove_refuses_exactly_the_rows_that_leave_the_image(case, layout, data)
     at = data.draw(st.integers(0, packed.rows.size - 1))
     size = layout.size(layer.shape)
     moved = changed(packed.rows, at, data.draw(st.integers(-size - 2, size + 2)))
-    tap = next(tap for n, (_, _, tap, _, _) in enumerate(all_rows(packed, 4)) if n == at)
+    tap = next(tap for n, (_, tap, _, _) in enumerate(all_rows(packed, 4)) if n == at)
     ky, kx = divmod(tap, layer.window.size[1])
     pads = ((layer.window.pad_top, layer.window.pad_left), (layer.window.stride, layer.window.dilation))
     outside = False

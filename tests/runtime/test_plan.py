@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from runtime import topology
 from runtime.kernels.machine import AVX2, AVX512, GENERIC, LANES, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
-from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tile
+from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tiles
 from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS, round_up
 from runtime.model import Model
 from runtime.plan import build, draft
@@ -220,7 +220,7 @@ def dearest_first(tile, run):
 
 @given(st.integers(1, 200))
 def test_tiles_cover_a_run_at_no_more_than_the_largest_first_would_cost(run):
-    for tile in (*images_tiles(), *channels_tiles(), scattered_tile()):
+    for tile in (*images_tiles(), *channels_tiles(), *scattered_tiles()):
         cover = tile.cover(run)
         assert sum(size * count for size, count in cover) == run
         assert [size for size, _ in cover] == sorted({size for size, _ in cover}, reverse=True)

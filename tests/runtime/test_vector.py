@@ -19,8 +19,8 @@ from runtime.kernels.vector import (
     COMPILED,
     DEPTHWISE,
     IMAGES,
-    IMAGES_NEAR,
-    PIXEL,
+    NEAR_SIZE,
+    PATCH,
     add_tile,
     bias_tile,
     clamp_tile,
@@ -28,6 +28,7 @@ from runtime.kernels.vector import (
     load_tile,
     marker,
     max_tile,
+    near_memory,
     scale_tile,
     store_tile,
 )
@@ -37,10 +38,11 @@ from tests.tolerances import assert_exact, assert_identical
 APART = LANES + 2  # from output to output of a pixel
 OUT_AT, OUT_STRIDE = 3, 7 * APART + 1  # odd, so that nothing is aligned
 SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
-KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "near": IMAGES_NEAR}
+KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "patch": PATCH}
 TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
 TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows, "turn": squares._turn}
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
+TWINS |= {"near_memory": vector._near_memory}
 
 
 # Programs of the primitives: each ends in a store, so the result can be seen.
@@ -90,6 +92,15 @@ def turned(array, at, first, last, run, inner, outer, out):
 
 def placed(array, at, out, first, last, run, inner, outer):
     store_square(load_square(array, at, 0, LANES, LANES, LANES, 0), out, OUT_AT, first, last, run, inner, outer)
+
+
+def stack(places, values, out):
+    near = near_memory()
+    for n in range(len(places)):
+        near[places[n]] = values[n]
+    for n in range(len(places)):
+        out[n] = near[places[n]]
+    out[len(places)] = len(near)
 
 
 compiled_programs = {}
@@ -145,7 +156,7 @@ def test_bias(program, shape, kind):
     out = out_array(shape[0])
     want = out.copy()
     for _, o, lane, place in places(*shape):
-        want[place] = array[at + o] if "images" in kind or kind == "near" else array[at + o * LANES + lane]
+        want[place] = array[at + {"images": o, "patch": 0}.get(kind, o * LANES + lane)]
     program(bias)(KINDS[kind], array, at, marker(shape[0]), marker(shape[1]), out)
     assert_identical(out, want)
 
@@ -161,16 +172,16 @@ def test_multiplies_and_adds_rows_but_for_the_first_and_last_pixels(program, sha
 def check_products(program, shape, kind, count, left_out):
     (pixels, outputs), (lead, tail) = shape, left_out
     stride, x_at, w_at, first = 3 * LANES + 1, 11, 13, 2
-    x, w = integers(2, 300 + pixels * (PIXEL if kind == "near" else stride)), integers(3, 17 * 3 * LANES + 50)
+    x, w = integers(2, 300 + pixels * stride), integers(3, 17 * 3 * LANES + 50)
     rows = np.random.default_rng(4).integers(-x_at, 150, first + count + 1).astype(np.int32)
     out = out_array(pixels, fill=2)
     want = out.astype(np.float64)
-    scalar_weights, step = kind in ("images", "near"), PIXEL if kind == "near" else stride
+    row_size = {"images": outputs, "patch": 1}.get(kind, outputs * LANES)
     for p, o, lane, place in places(*shape):
         for r in range(first, first + count) if lead <= p < pixels - tail else ():
-            here, row = x_at + int(rows[r]) + p * step, w_at + (r - first) * outputs * (1 if scalar_weights else LANES)
-            x_value = x[here + {"channels": 0, "depthwise": o * LANES + lane}.get(kind, lane)]
-            want[place] += x_value * w[row + (o if scalar_weights else o * LANES + lane)]
+            here, row = x_at + int(rows[r]) + p * stride, w_at + (r - first) * row_size
+            x_value = x[here + {"channels": 0, "images": lane}.get(kind, o * LANES + lane)]
+            want[place] += x_value * w[row + {"images": o, "patch": 0}.get(kind, o * LANES + lane)]
     markers = map(marker, (pixels, outputs, lead, tail))
     program(multiply)(KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, *markers, out)
     assert_exact(out, want, np.float32)
@@ -222,6 +233,13 @@ def test_adds_and_scales(program):
     assert_exact(seen(out), given * np.float32(0.25))
 
 
+def test_near_memory_keeps_what_is_written(program):
+    places = np.array([0, 1, LANES, NEAR_SIZE - 1])
+    values, out = integers(6, 4), np.zeros(5, np.float32)
+    program(stack)(places, values, out)
+    assert_identical(out, np.r_[values, np.float32(NEAR_SIZE)])
+
+
 @pytest.mark.parametrize("at", [-1, 200 - LANES + 1, 10**6])
 def test_a_twin_refuses_what_lies_outside(at):
     array, one = np.zeros(200, np.float32), marker(1)
@@ -269,14 +287,16 @@ TILE_KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel
 def tile_code(entry, pixels):
     """Assembly of one register tile of a registered convolution kernel, compiled anew."""
     record, f32, i32 = numba.typeof(np.zeros(1, STEP)[0]), types.float32[::1], types.int32[::1]
-    buffers = record, f32, f32, i32
     if entry.kernel == Kernel.CONV_SCATTERED:
-        tile, signature = conv.scattered_tile, (numba.typeof(marker(pixels)), *buffers, *[types.int64] * 6)
+        sizes = (numba.typeof(marker(n)) for n in (entry.tile.rows, pixels))
+        flags, numbers = [types.boolean] * 2, [types.int64] * 4
+        tile = conv.scattered_channels
+        signature = (*sizes, record, f32, f32, f32, i32, *flags, *numbers, types.UniTuple(types.int64, 2))
     else:
         sizes = (marker(n) for n in (pixels * entry.tile.vectors, entry.tile.vectors, entry.tile.outputs))
         markers = map(numba.typeof, (TILE_KINDS[entry.kernel], *sizes))
-        tile, signature = conv.conv_tile, (*markers, *buffers, *[types.int64] * 5)
-    signature += (types.boolean, types.boolean)
+        tile = conv.conv_tile
+        signature = (*markers, record, f32, f32, i32, *[types.int64] * 5, types.boolean, types.boolean)
     fresh = numba.njit(**OPTIONS)(tile.py_func)
     fresh.compile(signature)
     return fresh.inspect_asm(signature)
@@ -299,7 +319,7 @@ def inner_loops(assembly):
 def check_code(name, pixels):
     entry, register = REGISTRY[name], REGISTERS[MACHINE.name]
     loops = inner_loops(tile_code(entry, pixels))
-    column = entry.tile.vectors * entry.tile.outputs
+    column = entry.tile.vectors * entry.tile.outputs * entry.tile.rows
     counts = []
     for body in loops:
         products = [line for line in body if line.startswith("vfmadd")]
@@ -308,7 +328,8 @@ def check_code(name, pixels):
         assert not spills, spills
         counts.append(len(products))
     want = []
-    for left_out in (0, 1, 1):  # all pixels, without the first, without the last
+    whole_tiles = entry.kernel == Kernel.CONV_SCATTERED
+    for left_out in (0,) if whole_tiles else (0, 1, 1):  # all pixels, without the first, without the last
         tile = (pixels - left_out) * column
         if tile:
             want += {tile, tile * max(1, vector.MIN_CHAINS // tile)}
