@@ -35,8 +35,7 @@ def marker(n: int) -> tuple[int, ...]:
 # others are pixels x outputs.
 IMAGES, CHANNELS, DEPTHWISE, PATCH = marker(1), marker(2), marker(3), marker(4)
 BLOCK = 32  # channels of a pixel that lie together, with images in the lanes
-NEAR_BYTES = 32 * 1024  # of activations that stay in the first-level cache beside what passes; of 24 to 48 KB the best
-NEAR_SIZE = NEAR_BYTES // 4
+NEAR_SIZE = 64 * 1024 // 4  # elements of a thread's own memory for what it reads again and again
 
 
 def of_kind(kind: Any, *kinds: tuple[int, ...]) -> bool:

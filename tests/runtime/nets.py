@@ -189,7 +189,7 @@ class GuardedModel(Model):
             if self.small_tasks:
                 replaced.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
                 replaced.enter_context(patch.object(planning, "TASK_CHANNELS", 1))
-                replaced.enter_context(patch.object(patches, "PART_SIZE", 1))
+                replaced.enter_context(patch.multiple(patches, PART_SIZE=1, LIST_ROWS=0))
             return function(*arguments)
 
     def _draft(self, layout):

@@ -21,14 +21,15 @@ from tests.tolerances import assert_identical
 ROW, TWO_ROWS = Tile(1, (4, 2, 1), (4.0, 2.5, 2.0)), Tile(1, (4, 2, 1), (6.0, 4.0, 3.0), rows=2)
 tiles = st.sampled_from([ROW, TWO_ROWS])
 cases = strategies.conv_cases().map(lambda case: replace(case, stride=(case.stride[0], 1)))
-part_sizes = st.sampled_from([1, 60 * LANES, NEAR_SIZE])
+parts = st.sampled_from([(1, 0), (1, 2), (60 * LANES, 0), (NEAR_SIZE, 0)])  # elements, and rows of a list
 
 
-def packed_layer(case, density, tile, part_size):
+def packed_layer(case, density, tile, part):
     """A drawn layer, its patch and its packed weights, the parts of the input as small as asked for."""
-    layer = conv_layer(case, density)
+    layer, (part_size, list_rows) = conv_layer(case, density), part
     with pytest.MonkeyPatch.context() as here:
         here.setattr(patches, "PART_SIZE", part_size)
+        here.setattr(patches, "LIST_ROWS", list_rows)
         patch = Patch.of(layer, tile)
     assume(patch.fits)
     return layer, patch, pack_scattered(layer, tile, patch)
@@ -44,9 +45,9 @@ def places(patch):
     return found
 
 
-@given(cases, tiles, part_sizes)
-def test_a_line_has_one_place_but_for_padding_of_the_whole_image(case, tile, part_size):
-    layer, patch, _ = packed_layer(case, None, tile, part_size)
+@given(cases, tiles, parts)
+def test_a_line_has_one_place_but_for_padding_of_the_whole_image(case, tile, part):
+    layer, patch, _ = packed_layer(case, None, tile, part)
     (h, w, _), window = layer.shape, layer.window
     whole = places(patch)
     assert max(whole) + 1 == patch.lines <= NEAR_SIZE // LANES
@@ -60,9 +61,9 @@ def test_a_line_has_one_place_but_for_padding_of_the_whole_image(case, tile, par
             assert not any(0 <= top + y < h and 0 <= left + x < w for top in tops for left in lefts)
 
 
-@given(cases, st.one_of(st.none(), strategies.densities), tiles, part_sizes)
-def test_every_kept_weight_is_in_one_row_of_its_part(case, density, tile, part_size):
-    layer, patch, packed = packed_layer(case, density, tile, part_size)
+@given(cases, st.one_of(st.none(), strategies.densities), tiles, parts)
+def test_every_kept_weight_is_in_one_row_of_its_part(case, density, tile, part):
+    layer, patch, packed = packed_layer(case, density, tile, part)
     kept, kernel = topology.of_layer(layer).kept, topology.full_kernel(layer)
     kh, kw, c_in, c_out = kept.shape
     want = []
@@ -84,13 +85,22 @@ def test_channels_share_padding_where_a_tile_is_the_image():
     layer = conv_layer(ConvCase(1, (2, 2), (3, 3), 64, 8, (1, 1), "same", (1, 1), 1, 3))
     patch = Patch.of(layer, Tile(1, (2, 1), (2.0, 1.5), rows=2))
     assert (patch.height, patch.width, patch.row, patch.channel) == (4, 4, 3, 9)
-    assert patch.channels == min(64, 1 + (NEAR_SIZE // LANES - 13) // 9)
+    assert patch.channels == min(64, 1 + (patches.PART_SIZE // LANES - 13) // 9)
 
 
 def test_channels_lie_apart_where_tiles_have_neighbours():
     layer = conv_layer(ConvCase(1, (4, 5), (3, 3), 64, 8, (1, 1), "same", (1, 1), 1, 3))
     patch = Patch.of(layer, Tile(1, (2, 1), (2.0, 1.5), rows=2))
     assert (patch.height, patch.width, patch.row, patch.channel) == (4, 4, 4, 16)
+
+
+@pytest.mark.parametrize(("density", "lists"), [(1.0, 0), (0.02, 1), (0.0, 2)])
+def test_more_channels_lie_side_by_side_where_lists_are_short(density, lists):
+    case = ConvCase(1, (32, 32), (3, 3), 2048, 1, (1, 1), "same", (1, 1), 1, 3)
+    layer = replace(conv_layer(case), mask=np.arange(9 * 2048).reshape(3, 3, 2048, 1) % 50 < 50 * density)
+    patch = Patch.of(layer, Tile(1, (1,), (1.0,)))
+    near, most = (size // LANES // 9 for size in (patches.PART_SIZE, NEAR_SIZE))
+    assert patch.channels == [near, min(most, max(near, -(-patches.LIST_ROWS * 50 // 9))), most][lists]
 
 
 # --- prove -----------------------------------------------------------------------------------------------------------
@@ -145,10 +155,10 @@ def test_prove_refuses_a_patch_without_room(tile):
         prove_scattered(pack_scattered(layer, tile, patch), layer, tile, wide)
 
 
-@given(cases, strategies.densities, tiles, part_sizes, st.data())
-def test_prove_refuses_exactly_the_rows_that_leave_the_patch(case, density, tile, part_size, data):
+@given(cases, strategies.densities, tiles, parts, st.data())
+def test_prove_refuses_exactly_the_rows_that_leave_the_patch(case, density, tile, part, data):
     """Any single row moved by any distance, against what the largest tile reads of it."""
-    layer, patch, packed = packed_layer(case, density, tile, part_size)
+    layer, patch, packed = packed_layer(case, density, tile, part)
     assume(packed.rows.size)
     at = data.draw(st.integers(0, packed.rows.size - 1))
     size = patch.lines * LANES
