@@ -1,19 +1,19 @@
-"""Arrays by their addresses, for compiled code; with a plain twin of what kernels use."""
+"""Numbers as addresses: for `numba.carray`, compiled or not."""
 
 import ctypes
+from collections.abc import Callable
 from typing import Any
 
 import numba
 import numpy as np
-from numba import carray, types
+from numba import types
 from numba.extending import intrinsic
 
-from runtime.kernels.options import kernel
 from runtime.kernels.vector import COMPILED
 
 
 def pointer_to(dtype: Any) -> Any:
-    """An intrinsic: a number as the address of elements of a dtype, for `carray`."""
+    """An intrinsic: a number as the address of elements of a dtype."""
     element = types.CPointer(numba.from_dtype(np.dtype(dtype)))
 
     @intrinsic
@@ -26,16 +26,8 @@ def pointer_to(dtype: Any) -> Any:
     return pointer
 
 
-def _floats(address, size):
-    return np.ctypeslib.as_array((ctypes.c_float * int(size)).from_address(int(address)))
+def _floats_at(address):
+    return ctypes.cast(int(address), ctypes.POINTER(ctypes.c_float))
 
 
-if COMPILED:
-    floats_at = pointer_to(np.float32)
-
-    @kernel
-    def floats(address, size):
-        """The f32[size] that begins at an address."""
-        return carray(floats_at(address), size)
-else:
-    floats = _floats
+floats_at: Callable = pointer_to(np.float32) if COMPILED else _floats_at

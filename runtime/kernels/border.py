@@ -5,9 +5,10 @@ there squares of numbers are turned, LANES of them side by side in the user's ar
 """
 
 from collections.abc import Callable
-from typing import Any
 
-from runtime.kernels.address import floats
+from numba import carray
+
+from runtime.kernels.address import floats_at
 from runtime.kernels.machine import LANES
 from runtime.kernels.options import kernel
 from runtime.kernels.squares import load_square, store_square, turn
@@ -15,18 +16,6 @@ from runtime.kernels.vector import load_tile, marker, store_tile
 
 ENDLESS = 1 << 40  # longer than any walk
 ONE = marker(1)
-
-
-@kernel
-def copy_run(source, source_at, target, target_at, count):
-    """target[target_at + i] = source[source_at + i] for i < count."""
-    if count >= LANES:
-        for i in range(0, count, LANES):
-            here = min(i, count - LANES)
-            store_tile(load_tile(source, source_at + here, 0, 0, ONE, ONE), target, target_at + here, 0, 0, ONE, ONE)
-    else:
-        for i in range(count):
-            target[target_at + i] = source[source_at + i]
 
 
 @kernel
@@ -43,8 +32,10 @@ def read_line(user, user_at, along, apart, rows, width, arena, at, run, inner, o
         return
     for begin in range(0, length, run):
         source, target, count = user_at + begin * along, at + begin // run * outer, min(run, length - begin)
-        if width == 1 and along == 1:
-            copy_run(user, source, arena, target, count)
+        if width == 1 and along == 1 and count >= LANES:
+            for i in range(0, count, LANES):
+                here = min(i, count - LANES)
+                store_tile(load_tile(user, source + here, 0, 0, ONE, ONE), arena, target + here, 0, 0, ONE, ONE)
         else:
             for r in range(width):
                 for i in range(count):
@@ -62,20 +53,21 @@ def write_line(user, user_at, along, apart, rows, width, arena, at, run, inner, 
         return
     for begin in range(0, length, run):
         source, target, count = at + begin // run * outer, user_at + begin * along, min(run, length - begin)
-        if width == 1 and along == 1:
-            copy_run(arena, source, user, target, count)
+        if width == 1 and along == 1 and count >= LANES:
+            for i in range(0, count, LANES):
+                here = min(i, count - LANES)
+                store_tile(load_tile(arena, source + here, 0, 0, ONE, ONE), user, target + here, 0, 0, ONE, ONE)
         else:
             for r in range(rows):
                 for i in range(count):
                     user[target + i * along + r * apart] = arena[source + i * inner + r]
 
 
-def _border(copy_line: Callable, place: str) -> Any:
-    """A kernel that takes a task's rows through `copy_line`, the layout's numbers lying at the step's `place`."""
+def _border(copy_line: Callable, place: str) -> Callable:
+    """A task that takes its rows through `copy_line`, the layout's numbers lying at the step's `place`; not yet a kernel."""
 
-    @kernel
-    def copy_images(step, task, base, first, count, arena):
-        user = floats(step["user_address"], step["user_size"])
+    def copy_images(step, task, base, first, count, arena, weights, index):
+        user = carray(floats_at(step["user_address"]), step["user_size"])
         h, w, c, lanes, block, pixel = step["h"], step["w"], step["c"], step["lanes"], step["x_block"], step["x_pixel"]
         image, user_pixel, channel = step["user_image"], step["user_pixel"], step["user_channel"]
         first_row, plane = task * step["rows_per_task"], h * w * pixel

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numba import carray, types
 
-from runtime.kernels.address import pointer_to
+from runtime.kernels.address import floats_at, pointer_to
 from runtime.kernels.atomic import exchange_if, fetch_add, load_acquire, pause, store_release, yield_core
 from runtime.kernels.clock import POSIX, now_ns
 from runtime.kernels.engine import COUNTER_STRIDE, GROUPS_DONE, wait_for, work
@@ -101,7 +101,7 @@ def _sleep(board, seat):
 
 
 if COMPILED:
-    steps_at, floats_at, integers_at, words_at = map(pointer_to, (STEP, np.float32, np.int32, np.int64))
+    steps_at, integers_at, words_at = map(pointer_to, (STEP, np.int32, np.int64))
 
 
 @kernel
