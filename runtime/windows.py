@@ -73,13 +73,12 @@ def _stretch(taps: np.ndarray, begin: int) -> Stretch:
     lead = tail = np.zeros(len(low), np.int32)
     if end < len(taps) and _one_less(low, taps[end, :, 0]):
         lead, low = low - taps[end, :, 0], taps[end, :, 0]
-    while end < len(taps) and np.array_equal(taps[end, :, 0], low):
-        if not np.array_equal(taps[end, :, 1], high):
-            missing = high - taps[end, :, 1]
-            if _one_less(high, taps[end, :, 1]) and np.all(high - low - lead >= missing):
-                tail, end = missing, end + 1
-            break
-        end += 1
+    same = (taps[end:] == np.stack([low, high], 1)).all((1, 2))
+    end += len(same) if same.all() else int(same.argmin())
+    if end < len(taps) and np.array_equal(taps[end, :, 0], low):
+        missing = high - taps[end, :, 1]
+        if _one_less(high, taps[end, :, 1]) and np.all(high - low - lead >= missing):
+            tail, end = missing, end + 1
     return Stretch(begin, end, low, high, lead, tail)
 
 

@@ -64,7 +64,7 @@ def write_line(user, user_at, along, apart, rows, width, arena, at, run, inner, 
 
 
 def _border(copy_line: Callable, place: str) -> Callable:
-    """A task that takes its rows through `copy_line`, the layout's numbers lying at the step's `place`; not yet a kernel."""
+    """A task that takes its rows through `copy_line`, the layout's numbers being at the step's `place`."""
 
     def copy_images(step, task, base, first, count, arena, weights, index):
         user = carray(floats_at(step["user_address"]), step["user_size"])
