@@ -64,9 +64,10 @@ def write_line(user, user_at, along, apart, rows, width, arena, at, run, inner, 
 
 
 def _border(copy_line: Callable, place: str) -> Callable:
-    """A task that takes its rows through `copy_line`, the layout's numbers being at the step's `place`."""
+    """A kernel that takes a task's rows through `copy_line`, the layout's numbers being at the step's `place`."""
 
-    def copy_images(step, task, base, first, count, arena, weights, index):
+    @kernel
+    def copy_images(step, task, base, first, count, arena):
         user = carray(floats_at(step["user_address"]), step["user_size"])
         h, w, c, lanes, block, pixel = step["h"], step["w"], step["c"], step["lanes"], step["x_block"], step["x_pixel"]
         image, user_pixel, channel = step["user_image"], step["user_pixel"], step["user_channel"]

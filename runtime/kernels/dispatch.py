@@ -67,6 +67,14 @@ def _gather(step, task, base, first, count, arena, weights, index):
     mapping.gather(step, task, base, arena, index)
 
 
+def _import(step, task, base, first, count, arena, weights, index):
+    border.import_images(step, task, base, first, count, arena)
+
+
+def _export(step, task, base, first, count, arena, weights, index):
+    border.export_images(step, task, base, first, count, arena)
+
+
 OTHERS = {
     Kernel.MAX_POOL: _max_pool,
     Kernel.AVERAGE_POOL: _average_pool,
@@ -76,8 +84,8 @@ OTHERS = {
     Kernel.SOFTMAX: _softmax,
     Kernel.MAP: _map,
     Kernel.GATHER: _gather,
-    Kernel.IMPORT: border.import_images,
-    Kernel.EXPORT: border.export_images,
+    Kernel.IMPORT: _import,
+    Kernel.EXPORT: _export,
 }
 
 TASKS: list[Any] = [entry_kernel(OTHERS.get(e.kernel) or _convolution(e)) for e in REGISTRY.values()]
