@@ -242,8 +242,8 @@ def scattered_channels(
 
 
 @kernel
-def scattered_tile(rows, columns, step, near, arena, weights, index, base, oy, ox, first, last):
-    """Output channels first..last-1 of a tile of pixels; sums wait in the output between the parts of the input.
+def scattered_tile(rows, sizes, wide, step, near, arena, weights, index, base, oy, ox, first, last):
+    """Output channels first..last-1 of a tile of `wide` columns; sums wait in the output between the parts of the input.
 
     Of a tile of which but one row is in the image, each row is this one.
     """
@@ -262,22 +262,24 @@ def scattered_tile(rows, columns, step, near, arena, weights, index, base, oy, o
         while begin < last:
             inside = begin % block
             end = min(last, begin - inside + block)
-            scattered_channels(
-                rows,
-                columns,
-                step,
-                near,
-                arena,
-                weights,
-                index,
-                part == 0,
-                part == step["parts"] - 1,
-                place + begin // block * plane + inside * step["lanes"],
-                starts,
-                begin,
-                end,
-                (x_stride, out_stride),
-            )
+            for columns in literal_unroll(sizes):
+                if len(columns) == wide:
+                    scattered_channels(
+                        rows,
+                        columns,
+                        step,
+                        near,
+                        arena,
+                        weights,
+                        index,
+                        part == 0,
+                        part == step["parts"] - 1,
+                        place + begin // block * plane + inside * step["lanes"],
+                        starts,
+                        begin,
+                        end,
+                        (x_stride, out_stride),
+                    )
             begin = end
 
 
@@ -298,7 +300,5 @@ def conv_scattered(rows, sizes, step, task, base, arena, weights, index):
         for run in range(step["runs_at"], step["runs_at"] + RUN_HEAD * step["runs"], RUN_HEAD):
             begin, wide = index[run], index[run + 2]
             end = begin + index[run + 1]
-            for columns in literal_unroll(sizes):
-                if len(columns) == wide:
-                    for ox in range(begin, end, wide):
-                        scattered_tile(rows, columns, step, near, arena, weights, index, base, oy, ox, first, last)
+            for ox in range(begin, end, wide):
+                scattered_tile(rows, sizes, wide, step, near, arena, weights, index, base, oy, ox, first, last)

@@ -322,7 +322,8 @@ def near_memory(typing):
     array = types.Array(types.float32, 1, "C")
 
     def codegen(context, b, sig, args):
-        memory = cgutils.alloca_once(b, ir.ArrayType(F32, NEAR_SIZE))
+        with b.goto_entry_block():  # not by cgutils.alloca_once: it fills with zeros, in seconds of compiling
+            memory = b.alloca(ir.ArrayType(F32, NEAR_SIZE))
         memory.align = 64
         made = context.make_array(array)(context, b)
         data = b.bitcast(memory, F32.as_pointer())
