@@ -50,8 +50,8 @@ RUNTIME = (
     # --- Packing -----------------------------------------------------------------------------------------------------
     Mutant(
         "pack-keeps-rows-that-all-outputs-keep", "runtime/topology.py",
-        "padded.reshape(kh, kw, c_in, tiles, tile_channels).any(axis=-1)",
-        "padded.reshape(kh, kw, c_in, tiles, tile_channels).all(axis=-1)", PACK, quick=True,
+        "reduce(np.bitwise_or, (words[..., i] for i in range(words.shape[-1])))",
+        "reduce(np.bitwise_and, (words[..., i] for i in range(words.shape[-1])))", PACK, quick=True,
     ),
     Mutant(
         "pack-groups-read-the-first-groups-inputs", "runtime/topology.py",
