@@ -168,7 +168,7 @@ RUNTIME = (
     ),
     Mutant(
         "executor-runs-the-steps-of-another-plan", "runtime/execute.py",
-        "(plan, count)", "(plan.layout, count)", TRIAL,
+        "return self._addressed[plan]", "return next(iter(self._addressed.values()))", TRIAL,
     ),
     # --- Kernels -----------------------------------------------------------------------------------------------------
     Mutant(
