@@ -9,6 +9,7 @@ from runtime.buffers import aligned_zeros
 from runtime.kernels import engine
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
+from runtime.kernels.step import STEP, USER
 from runtime.plan import Plan
 
 MAX_IDLE_ARENAS = 4
@@ -84,12 +85,12 @@ class Executor:
         arena = self.arenas.take(arena_size * (min(workers, groups) if apart else groups))
         times = engine.new_times(plan.steps, workers, apart) if timed else engine.NO_TIMES
         try:
-            steps = self._steps_of(plan).copy()
+            steps = self._steps_of(plan).copy()  # as numbers: of records NumPy copies each field by itself
             for borders, arrays in ((plan.inputs, inputs), (plan.outputs, outputs)):
                 for border in borders:
-                    attach(steps[border.step], arrays[border.name][images])
+                    steps[border.step, USER] = lying(arrays[border.name][images])
             shared = (
-                steps,
+                steps.reshape(-1).view(STEP),
                 groups,
                 plan.layout.lanes,
                 count,
@@ -109,21 +110,21 @@ class Executor:
         return engine.step_seconds(times, len(steps), apart) if timed else np.zeros(0)
 
     def _steps_of(self, plan: Plan) -> np.ndarray:
-        """The plan's steps with the addresses of their kernels; made at its first run."""
+        """i64[steps, fields]: the plan's steps with the addresses of their kernels; made at its first run."""
         if plan not in self._addressed:
             steps = plan.steps.copy()
             steps["address"] = [task_address(row) for row in steps["row"].tolist()]
-            self._addressed[plan] = steps
+            self._addressed[plan] = steps.view(np.int64).reshape(len(steps), -1)
         return self._addressed[plan]
 
 
-def attach(step: np.void, array: np.ndarray) -> None:
-    """Tell a step where a user's images lie. Negative strides: the memory begins before the first number."""
-    image, *inner = (stride // array.itemsize for stride in array.strides)
-    strides = (image, *inner) if len(inner) == 3 else (image, 0, 0, *inner)
-    ends = [(size - 1) * stride // array.itemsize for size, stride in zip(array.shape, array.strides, strict=True)]
-    before = -sum(end for end in ends if end < 0)
-    step["user_address"] = array.ctypes.data - before * array.itemsize
-    step["user_size"], step["user_at"] = before + sum(end for end in ends if end > 0) + 1, before
-    for name, stride in zip(("user_image", "user_row", "user_pixel", "user_channel"), strides, strict=True):
-        step[name] = stride
+def lying(array: np.ndarray) -> tuple[int, ...]:
+    """What a step tells of a user's f32[n, h, w, c] or f32[n, features], aligned: the address and extent of its memory,
+    where the first number lies there, and the strides. Negative strides: the memory begins before the first number.
+    """
+    strides = [stride // 4 for stride in array.strides]
+    ends = [(size - 1) * stride for size, stride in zip(array.shape, strides, strict=True)]
+    before = -sum([end for end in ends if end < 0])
+    if len(strides) == 2:
+        strides[1:1] = (0, 0)
+    return (array.ctypes.data - 4 * before, sum(ends) + 2 * before + 1, before, *strides)

@@ -58,6 +58,9 @@ FLOATS = "low high alpha beta".split()
 # Numbers of a run of columns, and those for each column of a pooling's window: see `column_runs`.
 RUN_HEAD, RUN_SIGHT = 3, 4
 
+USER_FIRST = INTEGERS.index("user_address")
+USER = slice(USER_FIRST, USER_FIRST + 7)  # the fields of a user's array, in a step taken as int64 values
+
 STEP = np.dtype([(name, np.int64) for name in INTEGERS] + [(name, np.float32) for name in FLOATS])
 """Fields, in elements unless a count. `row` is the kernel's place in the registry; `address`, where its compiled
 function begins, is filled in before a run, and so are the fields of a user's array: the address and extent of its

@@ -15,10 +15,11 @@ import pytest
 
 from lhc_ref.errors import InputError
 from runtime import pool
-from runtime.execute import attach
+from runtime.execute import lying
 from runtime.kernels import engine, options, team
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
+from runtime.kernels.step import USER
 from runtime.layout import IMAGES
 from runtime.model import Model
 from tests.runtime.nets import classifier, images, needs_compiled, net
@@ -41,8 +42,8 @@ class SmallRun:
         self.x = np.random.default_rng(0).standard_normal((LANES * groups, 8, 8, 1), np.float32)
         self.y, self.counters = np.full_like(self.x, np.nan), engine.new_counters(steps, shares)
         steps["address"] = [task_address(row) for row in steps["row"].tolist()]
-        attach(steps[0], self.x)
-        attach(steps[2], self.y)
+        words = steps.view(np.int64).reshape(len(steps), -1)
+        words[0, USER], words[2, USER] = lying(self.x), lying(self.y)
         sizes = (groups, LANES, groups * LANES, plan.arena_size)
         self.shared = (steps, *sizes, arena, plan.weights, plan.index, self.counters, engine.NO_TIMES)
 
