@@ -243,7 +243,7 @@ def scattered_channels(
 
 @kernel
 def scattered_tile(rows, sizes, wide, step, near, arena, weights, index, base, oy, ox, first, last):
-    """Output channels first..last-1 of a tile of `wide` columns; sums wait in the output between the parts of the input.
+    """Output channels first..last-1 of a tile of `wide` columns; sums wait in the output between parts of the input.
 
     Of a tile of which but one row is in the image, each row is this one.
     """

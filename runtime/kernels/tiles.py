@@ -72,9 +72,11 @@ IMAGES_32 = (
     Tile(4, (6, 4, 2, 1), (12.2, 8.3, 5.0, 3.0)),
     Tile(1, (12, 4, 1), (24.0, 6.0, 2.0)),
 )
+# Scattered weights load two vectors a cycle from the first-level cache: pixels, a weight and an offset. Fitted together
+# with what `runtime.select` has of such layers.
 SCATTERED_32 = (
-    Tile(1, (8, 7, 4, 2, 1), (9.2, 8.3, 5.2, 3.1, 2.0), rows=2),
-    Tile(1, (8, 4, 2, 1), (5.2, 3.1, 2.0, 1.4)),
+    Tile(1, (8, 7, 4, 2, 1), (10.2, 9.1, 5.9, 3.7, 2.4), rows=2),
+    Tile(1, (8, 4, 2, 1), (5.9, 3.7, 2.4, 1.7)),
 )
 # 7 and 14 columns: what images of 7, 14, 28, 56 pixels are made of.
 CHANNELS_32 = (
@@ -82,12 +84,13 @@ CHANNELS_32 = (
     Tile(1, (16, 14, 8, 7, 4, 2, 1), (9.9, 8.8, 5.2, 4.8, 3.3, 2.3, 1.4)),
 )
 # 16 registers: at most 12 accumulators. From GFLOP/s on an AMD server core with AVX2 (two 256-bit multiply-adds a
-# cycle): the largest of each run at 95 % of that, one pixel of 8 images x 4 outputs at 75 %, of 16 images at 95 %.
+# cycle): the largest of each run at 95 % of that, one pixel of 8 images x 4 outputs at 75 %, of 16 images at 95 %, and
+# pixels of one output at what the second-level cache gives (AMD Zen 5, compiled for AVX2).
 SCATTERED_16 = (
-    Tile(1, (4, 2, 1), (5.2, 3.1, 2.0), rows=2),
-    Tile(1, (8, 4, 2, 1), (5.2, 3.1, 2.0, 1.4)),
+    Tile(1, (4, 2, 1), (4.8, 2.9, 1.9), rows=2),
+    Tile(1, (8, 4, 2, 1), (4.9, 2.9, 1.9, 1.4)),
 )
-IMAGES_16 = (Tile(4, (3, 2, 1), (6.0, 4.2, 2.7), near=4), Tile(1, (8, 4, 1), (5.2, 2.9, 1.3), near=8))
+IMAGES_16 = (Tile(4, (3, 2, 1), (6.0, 4.2, 2.7), near=4), Tile(1, (8, 4, 1), (7.6, 4.1, 1.6), near=8))
 WIDE_16 = tuple(
     Tile(outputs, (1,), (cycles,), 2, near=16 // outputs) for outputs, cycles in ((4, 4.2), (2, 2.5), (1, 1.8))
 )
