@@ -1,10 +1,12 @@
 """Assigns activations to places in one arena, so that those never alive together share memory."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
 ALIGN = 32  # elements: tensors begin at multiples of 128 bytes
+LARGE = 16 * 1024  # elements that take longer to write than an address to compute
 
 
 def aligned_zeros(size: int, dtype: type) -> np.ndarray:
@@ -12,6 +14,16 @@ def aligned_zeros(size: int, dtype: type) -> np.ndarray:
     raw = np.zeros(size * np.dtype(dtype).itemsize + 4 * ALIGN, np.uint8)
     begin = -raw.ctypes.data % (4 * ALIGN)
     return raw[begin : begin + size * np.dtype(dtype).itemsize].view(dtype)
+
+
+def aligned_empty(shape: tuple[int, ...]) -> np.ndarray:
+    """f32 of the shape, not set; a large one begins at a multiple of 128 bytes, so that vectors fill whole lines."""
+    size = math.prod(shape)
+    if size < LARGE:
+        return np.empty(shape, np.float32)
+    raw = np.empty(size + ALIGN, np.float32)
+    begin = -raw.ctypes.data // raw.itemsize % ALIGN
+    return raw[begin : begin + size].reshape(shape)
 
 
 def aligned_copy(parts: list[np.ndarray], dtype: type) -> np.ndarray:

@@ -14,6 +14,7 @@ from lhc_ref import modelfile
 from lhc_ref.modelfile import InputError, ModelSpec
 from runtime import borders
 from runtime.borders import Arrays
+from runtime.buffers import aligned_empty
 from runtime.cut import cut
 from runtime.execute import Executor
 from runtime.explain import Explanation, Part
@@ -245,7 +246,7 @@ class Model:
 
     def _check_outputs(self, out: Arrays | None, batch: int) -> dict[str, np.ndarray]:
         if out is None:
-            return {name: np.empty(view.user_shape(batch), np.float32) for name, view in self._output_views.items()}
+            return {name: aligned_empty(view.user_shape(batch)) for name, view in self._output_views.items()}
         return borders.check_outputs(self._output_views, out, batch)
 
     def explain(self, batch: int = 64) -> Explanation:

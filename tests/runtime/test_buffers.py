@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.buffers import ALIGN, Lifetime, aligned_copy, aligned_zeros, assign
+from runtime.buffers import ALIGN, LARGE, Lifetime, aligned_copy, aligned_empty, aligned_zeros, assign
 from runtime.kernels.step import Kernel
 from runtime.layout import LAYOUTS
 from runtime.plan import build, draft
@@ -63,6 +63,14 @@ def test_memory_is_aligned_and_zero(dtype):
         assert_identical(array, np.zeros(size, dtype))
     parts = [np.arange(5, dtype=dtype), np.arange(3, dtype=dtype)]
     assert_identical(aligned_copy(parts, dtype), np.concatenate(parts))
+
+
+@pytest.mark.parametrize("shape", [(0,), (3, 5), (LARGE // 4, 4), (2, 3, LARGE)])
+def test_large_outputs_are_aligned(shape):
+    arrays = [aligned_empty(shape) for _ in range(4)]
+    for array in arrays:
+        assert (array.shape, array.dtype, array.flags.c_contiguous) == (shape, np.float32, True)
+        assert array.size < LARGE or array.ctypes.data % 128 == 0
 
 
 IN_STEP = {  # operands of which each number is read last where, and before, the output's own is written
