@@ -11,6 +11,7 @@ written after every net, so that a run that is cut short leaves something.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import shutil
@@ -31,28 +32,36 @@ from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import InputError, ModelSpec, validate
 from runtime.bench import machine
-from runtime.cuda.gate import cuda, require_device, simulated
-from runtime.cuda.model import GpuModel
+from runtime.cuda.gate import cuda, occupy, require_device, simulated
+from runtime.cuda.model import OCCUPIED_TURNS, GpuModel
 from runtime.cuda.plan import GpuPlan
 
 NETS = (
     ("vgg16_cifar_d0.1", 256, 3.0),
     ("vgg16_cifar_d0.1", 1024, 3.0),
+    ("vgg16_cifar_d0.1", 16, 0.0),
+    ("vgg16_cifar_d0.1", 1, 0.0),
     ("resnet34_cifar_d0.1", 256, 3.0),
     ("resnet50_imagenet_d0.25", 64, 1.7),
-)  # name, batch, times faster than cuDNN in float32 that we want to be
+)  # name, batch, times faster than cuDNN in float32 that we want to be; 0: no matter
 TOY_NETS = (("conv_8x16_k3s1_4_d0.5", 2, 0.0),)
+QUEUED = 10  # calls that follow each other without waiting
 CHECKED = 8  # images held against float64
 TOLERATED = {"float32": 1e-4, "float16": 3e-2, "cudnn-float32": 1e-4, "cudnn-tf32": 1e-2, "cudnn-bfloat16": 1e-1}
 TOTAL_S, TESTS_S, CHECKERS_S, NET_S = 540, 180, 60, 60  # seconds: of all; of the tests, each checker, and a net at most
+PARTS = ("tests", "engines", "checkers")
 CHECKED_TESTS = "registered_tile or golden_graphs"  # what runs under the checkers
 
 
-def seconds_of(call: Callable[[], Any], rounds: int) -> list[float]:
-    """Seconds of so many calls by device events, after two that are not timed."""
+def seconds_of(call: Callable[[], Any], rounds: int, busy: Any = None) -> list[float]:
+    """Seconds of so many calls by device events, after two that are not timed; with an array to keep the `busy` device
+    at work meanwhile, what Python takes to launch is not in them.
+    """
     module, times = cuda(), []
     for number in range(rounds + 2):
         before, after = module.event(), module.event()
+        if busy is not None:
+            occupy(busy, 1 if simulated() else OCCUPIED_TURNS)
         before.record()
         call()
         after.record()
@@ -64,13 +73,13 @@ def seconds_of(call: Callable[[], Any], rounds: int) -> list[float]:
 
 def ceilings(rounds: int, toy: bool) -> dict[str, float]:
     """Bytes a second of a copy, and multiply-adds a second, as this device has them."""
-    module, size = cuda(), 64 if toy else 2**26
+    module, size = cuda(), 64 if toy else 2**28
     x, y = (module.to_device(np.ones(size, np.float32)) for _ in range(2))
-    copy, products = gpu_peer.ceiling_kernels()
-    threads, blocks, turns = (4, 2, 2) if toy else (256, 4096, 4096)
-    copy_s = median(seconds_of(lambda: copy[-(-size // threads), threads](x, y), rounds))
-    products_s = median(seconds_of(lambda: products[blocks, threads](x, turns), rounds))
-    macs = gpu_peer.CHAINS * turns * blocks * threads
+    busy, products = module.to_device(np.ones(1, np.float32)), gpu_peer.products_kernel()
+    threads, blocks, turns = (4, 2, 2) if toy else (256, 4096, 256)
+    copy_s = median(seconds_of(lambda: y.copy_to_device(x), rounds, busy))
+    products_s = median(seconds_of(lambda: products[blocks, threads](x, turns), rounds, busy))
+    macs = gpu_peer.CHAINS * gpu_peer.REPEATED * turns * blocks * threads
     return {"bytes_per_s": _rate(8 * size, copy_s), "macs_per_s": _rate(macs, products_s)}
 
 
@@ -87,14 +96,14 @@ def compare(engine: str, got: np.ndarray, want: np.ndarray) -> float:
 
 
 def layers(plan: GpuPlan, batch: int, times: Sequence[float], ceiling: dict[str, float]) -> list[dict[str, Any]]:
-    """Each launch: seconds, multiply-adds that it computes, bytes it has to move, and shares of the ceilings."""
+    """Each launch: seconds, multiply-adds that have to be, bytes it has to move, and shares of the ceilings."""
     found = []
     for launch, seconds in zip(plan.launches, times, strict=True):
         facts = plan.facts[launch.layer] if launch.layer >= 0 else None
         step, size = plan.steps[launch.step], np.dtype(plan.storage).itemsize
-        reads = int(step["h"]) * int(step["w"]) * int(step["c"])
-        moved = batch * size * (reads + int(step["size"]) * (2 if launch.other else 1)) + (facts.bytes if facts else 0)
-        macs = batch * facts.macs_computed if facts else 0
+        reads, images = int(step["h"]) * int(step["w"]) * int(step["c"]), plan.images_in_memory(batch)
+        moved = images * size * (reads + int(step["size"]) * (2 if launch.other else 1)) + (facts.bytes if facts else 0)
+        macs = images * facts.macs_executed if facts else 0
         found.append(
             {
                 "layer": facts.layer if facts else "copy",
@@ -136,12 +145,25 @@ def measure(
 
 
 def _theirs(
-    engine: str, make: Callable[[], gpu_peer.Peer], x: np.ndarray, want: np.ndarray, rounds: int
+    engine: str, make: Callable[[bool], gpu_peer.Peer], x: np.ndarray, want: np.ndarray, rounds: int
 ) -> dict[str, Any]:
-    peer = make()
-    difference = compare(engine, peer.run(x[: len(want)]), want)
-    times = peer.times(x, rounds)
-    return {"relative_difference": difference, "times_s": times, "median_s": median(times)}
+    """An engine at its best: the fastest of both orders of a tensor, each called as it is and as a CUDA graph."""
+    ways: dict[str, list[float]] = {}
+    differences = []
+    for channels_last in (True, False):
+        peer = make(channels_last)
+        differences.append(compare(engine, peer.run(x[: len(want)]), want))
+        order = "NHWC" if channels_last else "NCHW"
+        ways |= {f"{order} {way}": times for way, times in peer.times(x, rounds).items()}
+    best = min(ways, key=lambda way: median(ways[way]))
+    medians = {way: median(times) for way, times in ways.items()}
+    return {
+        "relative_difference": max(differences),
+        "way": best,
+        "medians_s": medians,
+        "times_s": ways[best],
+        "median_s": medians[best],
+    }
 
 
 def _ours(
@@ -151,11 +173,14 @@ def _ours(
     difference = compare(storage, model.run(x[: len(want)]), want)
     sent, batch = cuda().to_device(x), len(x)
     made = cuda().device_array((batch, *want.shape[1:]), np.float32)
-    before = model.launches
     untuned = seconds_of(lambda: model.run(sent, out=made), rounds)
-    each = (model.launches - before) // (rounds + 2)
+    chosen = model.gpu_plan(batch).layout
     trial = {} if toy else model.trial(batch)
+    seconds_of(lambda: model.run(sent, out=made), 1)
+    before = model.launches, model.calls
     times = seconds_of(lambda: model.run(sent, out=made), rounds)
+    launches, calls = (model.launches - before[0]) // (rounds + 2), (model.calls - before[1]) // (rounds + 2)
+    queued = seconds_of(lambda: [model.run(sent, out=made) for _ in range(QUEUED)], rounds)
     compare(storage, made.copy_to_host()[: len(want)], want)
     plan, of_launches = model.gpu_plan(batch), model.time_launches(batch, rounds)
     return {
@@ -163,7 +188,11 @@ def _ours(
         "times_s": times,
         "median_s": median(times),
         "median_before_trial_s": median(untuned),
-        "launches": each,
+        "median_queued_s": median(queued) / QUEUED,
+        "layout": plan.layout,
+        "layout_before_trial": chosen,
+        "launches": launches,
+        "calls": calls,
         "without_gaps_s": sum(of_launches),
         "trial": trial,
         "layers": layers(plan, batch, of_launches, ceiling),
@@ -178,8 +207,7 @@ def lines(result: dict[str, Any]) -> list[str]:
         if "error" in entry:
             text.append(f"  {name:15} {entry['error']}")
             continue
-        gaps = f", {1e3 * entry['without_gaps_s']:.3f} without gaps between launches" * ("without_gaps_s" in entry)
-        text.append(f"  {name:15} {1e3 * entry['median_s']:9.3f} ms{gaps}")
+        text.append(f"  {name:15} {1e3 * entry['median_s']:9.3f} ms, {_how(entry)}")
     theirs, ours = (engines.get(name, {}).get("median_s") for name in ("cudnn-float32", "float32"))
     if theirs and ours:
         verdict = "met" if theirs / ours >= result["floor"] else "NOT met"
@@ -195,12 +223,25 @@ def lines(result: dict[str, Any]) -> list[str]:
     return text
 
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+def _how(entry: dict[str, Any]) -> str:
+    if "way" in entry:
+        return entry["way"]
+    alone, queued, untuned = (
+        f"{1e3 * entry[key]:.3f}" for key in ("without_gaps_s", "median_queued_s", "median_before_trial_s")
+    )
+    return (
+        f"{queued} one after the other, {alone} its kernels alone, {untuned} before the trial; "
+        f"{entry['layout']}, {entry['launches']} launches in {entry['calls']} calls"
+    )
+
+
+PYTEST = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:benchmark"]
+PARALLEL = ["-n", "auto"] if importlib.util.find_spec("xdist") else []
 
 
 def run_tests(toy: bool) -> dict[str, Any]:
     """The GPU's tests on this GPU; in toy runs only that they are found."""
-    return _command([*PYTEST, "tests/cuda", *["--collect-only"] * toy], TESTS_S)
+    return _command([*PYTEST, *PARALLEL, "tests/cuda", *["--collect-only"] * toy], TESTS_S)
 
 
 def run_checkers(left_s: float) -> dict[str, Any]:
@@ -231,7 +272,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=TOTAL_S, help=f"that all may take (default {TOTAL_S})")
     parser.add_argument("--toy", action="store_true", help="small nets; shows that everything runs")
-    parser.add_argument("--only-ours", action="store_true", help="no tests, checkers or other engines")
+    parser.add_argument("--without", nargs="+", default=[], choices=PARTS, help="what to leave out")
     arguments = parser.parse_args(argv)
     try:
         require_device("cuda")
@@ -241,10 +282,10 @@ def main(argv: list[str] | None = None) -> int:
     if simulated():
         warnings.filterwarnings("ignore", "Simulator timings are bogus")
     end, rounds = time.perf_counter() + arguments.seconds, 1 if arguments.toy else arguments.rounds
-    checkers_s = 0 if arguments.only_ours or simulated() else 2 * CHECKERS_S
+    checkers_s = 0 if "checkers" in arguments.without or simulated() else 2 * CHECKERS_S
     report: dict[str, Any] = {"machine": {**machine.facts(), **gpu_peer.facts()}, "toy": arguments.toy, "results": []}
     right = True
-    if not arguments.only_ours:
+    if "tests" not in arguments.without:
         report["tests"] = run_tests(arguments.toy)
         right = report["tests"]["status"] == 0
         print("tests: passed" if right else f"tests: {report['tests']}", flush=True)
@@ -256,7 +297,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{problem[0]}, batch {problem[1]}: not measured, no time is left", flush=True)
             right = False
             continue
-        result = measure(problem, rounds, arguments.toy, report["ceilings"], not arguments.only_ours)
+        result = measure(problem, rounds, arguments.toy, report["ceilings"], "engines" not in arguments.without)
         right &= not any("error" in entry for entry in result["engines"].values())
         report["results"].append(result)
         print("\n".join(lines(result)), flush=True)

@@ -11,17 +11,11 @@ from numba.core import config
 
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, resolve_padding
 
-CHAINS = 16  # of multiply-adds that do not wait for each other in one thread
+CHAINS, REPEATED = 16, 16  # multiply-adds that do not wait for each other in one thread; how often in a turn
 
 
-def ceiling_kernels() -> tuple[Any, Any]:
-    """A copy, and multiply-adds in registers."""
-
-    @cuda.jit
-    def copy(x, y):
-        i = cuda.grid(1)
-        if i < x.size:
-            y[i] = x[i]
+def products_kernel() -> Any:
+    """Multiply-adds in registers."""
 
     @cuda.jit
     def products(x, turns):
@@ -30,15 +24,16 @@ def ceiling_kernels() -> tuple[Any, Any]:
         for i in range(CHAINS):
             sums[i] = x[i]
         for _ in range(turns):
-            for i in range(CHAINS):
-                sums[i] = sums[i] * factor + factor
+            for _ in range(REPEATED):
+                for i in range(CHAINS):
+                    sums[i] = sums[i] * factor + factor
         total = float32(0)
         for i in range(CHAINS):
             total += sums[i]
         if total == float32(1.5):  # never: x is whole; keeps the sums from being left out
             x[0] = total
 
-    return copy, products
+    return products
 
 
 def facts() -> dict[str, Any]:
@@ -67,8 +62,8 @@ def _torch() -> Any:
     return torch if torch.cuda.is_available() else None
 
 
-def engines(spec: ModelSpec) -> "dict[str, Callable[[], Peer]]":
-    """What makes cuDNN's nets in three precisions; none without PyTorch."""
+def engines(spec: ModelSpec) -> "dict[str, Callable[[bool], Peer]]":
+    """What makes cuDNN's nets in three precisions, of whether channels are last; none without PyTorch."""
     torch = _torch()
     if torch is None:
         print("cuDNN: not measured, PyTorch with a GPU is not installed", flush=True)
@@ -81,10 +76,11 @@ def engines(spec: ModelSpec) -> "dict[str, Callable[[], Peer]]":
 
 
 class Peer:
-    """A net in PyTorch, channels last, cuDNN searching for its fastest algorithms; zeros for what is missing."""
+    """A net in PyTorch, cuDNN searching for its fastest algorithms; zeros for what is missing."""
 
-    def __init__(self, torch: Any, spec: ModelSpec, dtype: Any, tf32: bool) -> None:
+    def __init__(self, torch: Any, spec: ModelSpec, dtype: Any, channels_last: bool, tf32: bool) -> None:
         self.torch, self.spec, self.dtype, self.tf32 = torch, spec, dtype, tf32
+        self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.tensors = {
             (node.name, role): self._sent(node, role, tensor.dense() if isinstance(tensor, MaskedKernel) else tensor)
             for node in spec.nodes
@@ -94,12 +90,12 @@ class Peer:
     def _sent(self, node: Node, role: str, values: np.ndarray) -> Any:
         tensor = self.torch.from_numpy(np.ascontiguousarray(values)).cuda().to(self.dtype)
         if role == "kernel" and values.ndim == 4:
-            return tensor.permute(3, 2, 0, 1).contiguous(memory_format=self.torch.channels_last)
+            return tensor.permute(3, 2, 0, 1).contiguous(memory_format=self.format)
         return tensor
 
     def _input(self, x: np.ndarray) -> Any:
         sent = self.torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).cuda().to(self.dtype)
-        return sent.contiguous(memory_format=self.torch.channels_last)
+        return sent.contiguous(memory_format=self.format)
 
     def _settings(self) -> None:
         backends = self.torch.backends
@@ -150,14 +146,23 @@ class Peer:
         y = self._call(self._input(x)).float().cpu().numpy()
         return y.transpose(0, 2, 3, 1) if y.ndim == 4 else y
 
-    def times(self, x: np.ndarray, rounds: int) -> list[float]:
-        """Seconds of so many calls by device events, after three that are not timed."""
+    def times(self, x: np.ndarray, rounds: int) -> dict[str, list[float]]:
+        """Seconds of so many calls by device events, called as they are and as a CUDA graph."""
         self._settings()
-        sent, times = self._input(x), []
+        sent = self._input(x)
+        called = self._times(lambda: self._call(sent), rounds)
+        graph = self.torch.cuda.CUDAGraph()
+        with self.torch.cuda.graph(graph):
+            self._call(sent)
+        return {"called": called, "graph": self._times(graph.replay, rounds)}
+
+    def _times(self, call: Callable[[], Any], rounds: int) -> list[float]:
+        """Seconds of calls, after three that are not timed."""
+        times = []
         for number in range(rounds + 3):
             before, after = (self.torch.cuda.Event(enable_timing=True) for _ in range(2))
             before.record()
-            self._call(sent)
+            call()
             after.record()
             after.synchronize()
             if number > 2:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,7 +35,7 @@ from runtime.cuda.step import STEP
 ARCHITECTURES = (75, 80, 90)  # Turing, Ampere, Hopper
 STORAGES = ("float32", "float16")
 TABLE = Path(__file__).parents[1] / "tests" / "cuda" / "resources.json"
-Assembler = Callable[[str, int], str]  # (PTX, architecture) -> the log
+Assembler = Callable[[str, int, list[str]], str]  # (PTX, architecture, options) -> the log
 
 
 class MissingToolError(RuntimeError):
@@ -76,12 +77,13 @@ def assembler() -> Assembler:
         link.version()
     except (ImportError, RuntimeError):
         return _ptxas()
-    return lambda text, architecture: _linked(link, text, architecture)
+    return partial(_linked, link)
 
 
-def _linked(link: SimpleNamespace, text: str, architecture: int) -> str:
+def _linked(link: SimpleNamespace, text: str, architecture: int, options: list[str]) -> str:
     data = text.encode() + b"\0"
-    handle = link.create(2, [f"-arch=sm_{architecture}", "-verbose"])
+    options = [f"-arch=sm_{architecture}", "-verbose", *options]
+    handle = link.create(len(options), options)
     try:
         link.add_data(handle, link.InputType.PTX, data, len(data), "kernel")
         link.complete(handle)
@@ -99,11 +101,11 @@ def _ptxas() -> Assembler:
     if program is None:
         raise MissingToolError("assembler: found neither nvJitLink nor ptxas. Install one: pip install 'lhc[cuda]'")
 
-    def assemble(text: str, architecture: int) -> str:
+    def assemble(text: str, architecture: int, options: list[str]) -> str:
         with tempfile.TemporaryDirectory() as folder:
             source = Path(folder) / "kernel.ptx"
             source.write_text(text)
-            command = [program, "-v", f"-arch=sm_{architecture}", str(source), "-o", f"{folder}/kernel.cubin"]
+            command = [program, "-v", *options, f"-arch=sm_{architecture}", str(source), "-o", f"{folder}/kernel.cubin"]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise RuntimeError(f"ptxas: expected to assemble, got: {done.stderr}")
@@ -134,8 +136,9 @@ def ptx_version(text: str) -> str:
 
 def measure(entry: Entry, storage: str, architecture: int) -> tuple[str, dict[str, int]]:
     """(version of PTX, resources) of one kernel."""
-    text = ptx_of(entry, storage, architecture)
-    return ptx_version(text), resources(assembler()(text, architecture))
+    text, most = ptx_of(entry, storage, architecture), kernel_of(entry).targetoptions.get("max_registers")
+    options = [f"-maxrregcount={most}"] if most else []
+    return ptx_version(text), resources(assembler()(text, architecture, options))
 
 
 def main(argv: list[str] | None = None) -> int:

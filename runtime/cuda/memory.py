@@ -1,5 +1,6 @@
 """A device's memory for one model: weights sent once, and an arena for each stream, grown as batches ask and kept."""
 
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from lhc_ref.modelfile import InputError
 from runtime.cuda.gate import cuda, launcher, simulated
+from runtime.cuda.graphs import Graph
 from runtime.cuda.plan import GpuPlan
 from runtime.cuda.registry import Entry
 
@@ -47,15 +49,28 @@ class Loaded:
         self.weights, self.vectors, self.index = (
             module.to_device(array) for array in (plan.weights, plan.vectors, plan.index)
         )
-        self._steps: dict[int, Any] = {}
+        self._steps: dict[int, tuple[np.ndarray, Any]] = {}
 
-    def steps(self, batch: int) -> Any:
-        """The steps for a batch size, on the device."""
+    def steps(self, batch: int) -> tuple[np.ndarray, Any]:
+        """The steps for a batch size, on the host and on the device."""
         if batch not in self._steps:
             if len(self._steps) >= MAX_BATCHES:
                 self._steps.clear()
-            self._steps[batch] = cuda().to_device(self.plan.steps_for(batch))
+            host = self.plan.steps_for(batch)
+            self._steps[batch] = host, cuda().to_device(host)
         return self._steps[batch]
+
+
+@dataclass
+class Between:
+    """Flat arrays of the values between layers, by name, for a plan and a batch; the graphs of what is launched on them
+    by its place among the plan's stretches; and how often they were used.
+    """
+
+    plan: GpuPlan
+    arrays: Arrays
+    graphs: dict[int, Graph] = field(default_factory=dict)
+    runs: int = 0
 
 
 class Arena:
@@ -63,7 +78,7 @@ class Arena:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, str], Any] = {}
-        self.views: dict[int, tuple[GpuPlan, Arrays]] = {}  # of a batch: `between`, until other memory is taken
+        self.views: dict[int, Between] = {}  # of a batch: `between`, until other memory is taken
         self._launchers: dict[tuple[Entry, int], Any] = {}
 
     def take(self, use: str, size: int, dtype: str) -> Any:
@@ -92,16 +107,17 @@ class Arena:
         return sum(buffer.nbytes for buffer in self._buffers.values())
 
 
-def between(plan: GpuPlan, arena: Arena, batch: int) -> Arrays:
-    """Flat arrays of the values between layers, by name, in the arena. Kept, since numba is slow at making views."""
-    of, views = arena.views.get(batch, (None, {}))
-    if of is not plan:
-        whole = arena.take("values", plan.arena_size * batch, plan.storage)
-        views = {name: whole[at * batch : (at + size) * batch] for name, (at, size) in plan.places.items()}
+def between(plan: GpuPlan, arena: Arena, batch: int) -> Between:
+    """The values between layers, in the arena. Kept, since numba is slow at making views."""
+    found = arena.views.get(batch)
+    if found is None or found.plan is not plan:
+        images = plan.images_in_memory(batch)
+        whole = arena.take("values", plan.arena_size * images, plan.storage)
+        arrays = {name: whole[at * images : (at + size) * images] for name, (at, size) in plan.places.items()}
         if len(arena.views) >= MAX_BATCHES:
             arena.views.clear()
-        arena.views[batch] = plan, views
-    return dict(views)
+        arena.views[batch] = found = Between(plan, arrays)
+    return found
 
 
 def as_stream(stream: Any) -> Any:

@@ -1,9 +1,9 @@
 """A model on a GPU: the same files, inputs, outputs and explanations as on the CPU."""
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 from typing import Any
@@ -13,7 +13,8 @@ import numpy as np
 from lhc_ref.modelfile import InputError, ModelSpec, infer_shapes
 from runtime import borders
 from runtime.cuda import memory
-from runtime.cuda.gate import cuda, failures, occupy, require_device, simulated
+from runtime.cuda.gate import cuda, failures, launcher, occupy, require_device, simulated
+from runtime.cuda.graphs import Graph
 from runtime.cuda.plan import USER, GpuPlan, Launch, build
 from runtime.cuda.registry import ENTRIES, Entry
 from runtime.explain import Explanation, Part
@@ -24,7 +25,6 @@ from runtime.views import View
 MAX_PLANS = 4  # kept on the device; plans differ by their tiles alone, and weights are in each
 MAX_ARENAS = 4  # streams whose memory is kept
 OCCUPIED_TURNS = 100_000  # for each launch: of 4 cycles or more, so 0.2 ms at 2 GHz; numba needs less to queue one
-LAYOUT = "nhwc"
 
 
 @dataclass
@@ -34,20 +34,28 @@ class _Run:
     loaded: memory.Loaded
     batch: int
     arena: memory.Arena
+    between: memory.Between
     values: memory.Arrays
     stream: Any
+
+    def users(self, value: str) -> str:
+        """The name of the user's float32 array of a value."""
+        return value + USER if self.loaded.plan.copies else value
 
 
 class GpuModel(Model):
     """A model on a GPU, planned once and run many times. Made by `runtime.load(path, device="cuda")`.
 
-    Safe to use from several Python threads: runs are queued one after the other. The result does not depend on the
-    tiles that are chosen: every output sums its rows in the same order. Missing weights are skipped as `Model` says.
+    Safe to use from several Python threads: runs are queued one after the other. For a fixed plan every run gives the
+    same bits. Missing weights are skipped as `Model` says.
+
+    From the second run of a batch size on a stream, what lies between the user's arrays is launched as one CUDA graph.
 
     Attributes
     ----------
     device, storage : as for `runtime.load`
     launches : kernels launched so far
+    calls : of the driver that launched them, of single kernels and of graphs
     """
 
     def __init__(
@@ -63,9 +71,10 @@ class GpuModel(Model):
         super().__init__(spec, source, views)
         self.device, self.storage = (device, storage) if source is None else (source.device, source.storage)
         self._number = require_device(self.device)
-        self.launches = 0
+        self.launches = self.calls = 0
         self._entries = entries
         self._forced: dict[str, Entry] = {}
+        self._layout: str | None = None
         self._lock = threading.RLock()
         self._gpu_plans: dict[int, GpuPlan] = {}
         self._forget()
@@ -84,7 +93,7 @@ class GpuModel(Model):
                     oldest = next(iter(self._gpu_plans))
                     del self._gpu_plans[oldest]
                     self._loaded.pop(oldest, None)
-                self._gpu_plans[size] = build(self.spec, size, self.storage, self._entries, self._forced)
+                self._gpu_plans[size] = build(self.spec, size, self.storage, self._entries, self._forced, self._layout)
             return self._gpu_plans[size]
 
     @contextmanager
@@ -163,25 +172,20 @@ class GpuModel(Model):
                 host = np.ascontiguousarray(view.inward(array)).reshape(-1)
                 values = run.arena.take(f"input {name}", host.size, "float32")
                 values.copy_to_device(host, stream)
-            run.values[self._users(view.value)] = values.reshape(values.size)
+            run.values[run.users(view.value)] = values.reshape(values.size)
         waiting = []
         for name, array in made.items():
             view, values = self._output_views[name], array
             if not memory.is_device_array(array):
                 values = run.arena.take(f"output {name}", array.size, "float32")
                 waiting.append((values, array, view))
-            run.values[self._users(view.value)] = values.reshape(values.size)
-        for launch in run.loaded.plan.launches:
-            self._launch(run, launch)
+            run.values[run.users(view.value)] = values.reshape(values.size)
+        self._launch_all(run)
         for values, array, view in waiting:
             host = values.copy_to_host(stream=stream)
             if stream:
                 stream.synchronize()
             array[...] = view.outward(host.reshape(batch, *view.inner))
-
-    def _users(self, value: str) -> str:
-        """The name of the user's float32 array of a value."""
-        return value + USER if self.storage == "float16" else value
 
     def _prepare(self, batch: int, stream: Any) -> _Run:
         """Plan and memory for a batch; the users' arrays are still missing from its values."""
@@ -193,16 +197,47 @@ class GpuModel(Model):
                 del self._arenas[next(iter(self._arenas))]
             self._arenas[key] = memory.Arena()
         arena = self._arenas[key]
-        return _Run(self._loaded[size], batch, arena, memory.between(plan, arena, batch), stream)
+        found = memory.between(plan, arena, batch)
+        return _Run(self._loaded[size], batch, arena, found, dict(found.arrays), stream)
 
-    def _launch(self, run: _Run, launch: Launch) -> None:
-        loaded, step = run.loaded, run.loaded.plan.steps[launch.step]
-        size, pixels = int(step["size"]) * run.batch, int(step["pixels"]) * run.batch
-        blocks = launch.entry.blocks(size, pixels, int(step["tiles"]))
+    def _launch_all(self, run: _Run) -> None:
+        """Launch a run; what uses no array of the user's as graphs, once these kernels were launched before."""
+        graphs, known = run.between.graphs, run.between.runs > 0 and not simulated()
+        for number, launches in enumerate(run.loaded.plan.stretches):
+            if known and len(launches) > 1:
+                if number not in graphs:
+                    graphs[number] = self._record(run, launches)
+                graphs[number].launch(memory.stream_key(run.stream))
+                self.calls += 1
+                self.launches += len(launches)
+            else:
+                for launch in launches:
+                    self._launch(run, launch)
+        run.between.runs += 1
+
+    def _record(self, run: _Run, launches: Sequence[Launch]) -> Graph:
+        """A graph of some launches, which are counted when it runs."""
+        before = self.launches, self.calls
+
+        def record(stream: Any) -> None:
+            recorded = replace(run, stream=stream)
+            for launch in launches:
+                self._launch(recorded, launch, kept=False)
+
+        held = run.loaded, run.loaded.steps(run.batch), run.between.arrays
+        graph = Graph(record, held)
+        self.launches, self.calls = before
+        return graph
+
+    def _launch(self, run: _Run, launch: Launch, kept: bool = True) -> None:
+        """Launch a kernel on the run's stream; `kept` keeps the grid for runs to come."""
+        loaded, (host, steps) = run.loaded, run.loaded.steps(run.batch)
+        blocks = launch.entry.blocks(host[launch.step])
         x = run.values[launch.x]
         other = x if launch.other is None else run.values[launch.other]
-        run.arena.launcher(launch.entry, blocks, run.stream)(
-            loaded.steps(run.batch),
+        grid = run.arena.launcher if kept else launcher
+        grid(launch.entry, blocks, run.stream)(
+            steps,
             np.int32(launch.step),
             x,
             other,
@@ -212,6 +247,7 @@ class GpuModel(Model):
             run.values[launch.out],
         )
         self.launches += 1
+        self.calls += 1
 
     def time_launches(self, batch: int, repeats: int = 20) -> list[float]:
         """Seconds of each launch of a batch by the device's events: medians over `repeats` runs on zeros, after one
@@ -226,7 +262,7 @@ class GpuModel(Model):
                 host = np.zeros(batch * int(np.prod(shapes[name])), np.float32)
                 values = run.arena.take(f"timed {name}", host.size, "float32")
                 values.copy_to_device(host)
-                run.values[self._users(name)] = values
+                run.values[run.users(name)] = values
             launches, busy = run.loaded.plan.launches, run.arena.take("busy", 1, "float32")
             for _ in range(repeats + 1):
                 marks = [cuda().event() for _ in range(len(launches) + 1)]
@@ -253,7 +289,7 @@ class GpuModel(Model):
         return Profile(batch, 1, repeats, total, layers, *copies, 0.0)
 
     def trial(self, batch: int, repeats: int = 5, threads: int | None = None) -> dict[str, str]:
-        """Try every tile for every convolution on the device at a batch size, and keep the fastest for each layer.
+        """Try both layouts and every tile for every convolution on the device at a batch size, and keep the fastest.
         `threads` is not used; accepted as `Model.trial` has it. The times are not kept: `save_trial` has none to write.
 
         Returns
@@ -261,20 +297,29 @@ class GpuModel(Model):
         Kernel names by layer. Which is faster depends on the device and the moment; results do not change.
         """
         layers = [facts.layer.partition("+")[0] for facts in self.gpu_plan(batch).facts]
-        best: dict[str, tuple[float, Entry]] = {}
         with self._lock:
-            for entry in (entry for entry in self._entries if entry.tile is not None):
-                self._force(dict.fromkeys(layers, entry))
-                times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
-                for seconds, launch in zip(times, plan.launches, strict=True):
-                    if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
-                        best[layers[launch.layer]] = seconds, entry
-            self._force({layer: entry for layer, (_, entry) in best.items()})
+            totals: dict[str, tuple[float, dict[str, Entry]]] = {}
+            for layout in dict.fromkeys(entry.layout for entry in self._entries if entry.layout):
+                best: dict[str, tuple[float, Entry]] = {}
+                others = np.inf
+                for entry in (entry for entry in self._entries if entry.layout == layout):
+                    self._force(dict.fromkeys(layers, entry), layout)
+                    times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
+                    others = min(
+                        others, sum(t for t, la in zip(times, plan.launches, strict=True) if la.entry != entry)
+                    )
+                    for seconds, launch in zip(times, plan.launches, strict=True):
+                        if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
+                            best[layers[launch.layer]] = seconds, entry
+                total = others + sum(seconds for seconds, _ in best.values())
+                totals[layout] = total, {layer: entry for layer, (_, entry) in best.items()}
+            layout = min(totals, key=lambda name: totals[name][0])
+            self._force(totals[layout][1], layout)
         return {layer: entry.name(self.storage) for layer, entry in self._forced.items()}
 
-    def _force(self, forced: dict[str, Entry]) -> None:
-        """Use these kernels for these layers, by name, in plans from now on."""
-        self._forced = forced
+    def _force(self, forced: dict[str, Entry], layout: str) -> None:
+        """Use this layout, and these kernels for these layers, by name, in plans from now on."""
+        self._forced, self._layout = forced, layout
         self._gpu_plans.clear()
         self._loaded.clear()
 
@@ -282,7 +327,7 @@ class GpuModel(Model):
         """What each layer runs and why, with the roofline that the choice rests on; nothing in it is measured."""
         require_count("batch", batch)
         plan = self.gpu_plan(batch)
-        return Explanation(batch, (Part(batch, LAYOUT, plan.bytes, plan.facts),))
+        return Explanation(batch, (Part(batch, plan.layout, plan.bytes, plan.facts),))
 
     def packed_bytes(self, batch: int) -> int:
         """Memory of the device that the weights take."""

@@ -1,9 +1,15 @@
-"""Every GPU kernel by name, ``<dtype>_<op>_nhwc_<structure>_<tile>__cuda``, without importing one."""
+"""Every GPU kernel by name, ``<dtype>_<op>_<layout>_<structure>_<tile>__cuda``, without importing one."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 
-from runtime.cuda.tiles import TILES, Tile
+import numpy as np
+
+from runtime.cuda.step import LANES
+from runtime.cuda.tiles import IMAGES_TILES, TILES, ImagesTile, Tile
+
+NHWC, HWCN = "nhwc", "hwcn"  # how tensors lie: images one after the other, or innermost
 
 THREADS = 256  # of a block of every kernel but convolution and softmax: whole warps, eight blocks fill a multiprocessor
 SOFTMAX_THREADS = 128
@@ -13,6 +19,8 @@ class Kernel(Enum):
     """Kernel families."""
 
     CONV = "conv2d"
+    CONV_IMAGES = "conv2d_images"
+    TRANSPOSE = "transpose"
     DEPTHWISE = "depthwise"
     MAX_POOL = "max_pool"
     AVERAGE_POOL = "average_pool"
@@ -26,33 +34,52 @@ class Entry:
     """One kernel: its family, its tile if it has a choice of tiles, and threads of a block."""
 
     kernel: Kernel
-    tile: Tile | None = None
+    tile: Tile | ImagesTile | None = None
     threads: int = THREADS
+
+    @property
+    def layout(self) -> str | None:
+        """The layout that it works in; None: any."""
+        return {Kernel.CONV: NHWC, Kernel.CONV_IMAGES: HWCN}.get(self.kernel)
 
     def name(self, storage: str) -> str:
         """Its name with tensors stored as float32 or float16; sums are float32 either way."""
         structure = "full_thread" if self.tile is None else f"rows_{self.tile.name}"
-        return f"{storage.replace('float', 'f')}_{self.kernel.value}_nhwc_{structure}__cuda"
+        op = Kernel.CONV.value if self.kernel is Kernel.CONV_IMAGES else self.kernel.value
+        return f"{storage.replace('float', 'f')}_{op}_{self.layout or 'any'}_{structure}__cuda"
 
-    def blocks(self, size: int, pixels: int, tiles: int) -> int:
-        """Thread blocks for so many numbers in so many pixels; `tiles` of output channels, for a convolution."""
-        if self.tile is not None:
-            return -(-pixels // self.tile.pixels) * tiles
+    def blocks(self, step: np.void) -> int:
+        """Thread blocks for a step of some batch size."""
+        size, pixels, tiles = int(step["size"]), int(step["pixels"]), int(step["tiles"])
+        match self.tile:
+            case Tile():
+                return -(-pixels // self.tile.pixels) * tiles
+            case ImagesTile():
+                return self.tile.blocks(pixels // LANES, tiles)
+        if self.kernel is Kernel.TRANSPOSE:
+            side = math.isqrt(4 * self.threads)
+            lanes, images = int(step["lanes"]), int(step["images"])
+            return -(-(size // lanes) // side) * -(-(lanes if step["to_lanes"] else images) // side)
         return pixels if self.kernel is Kernel.SOFTMAX else -(-size // self.threads)
 
 
 def conv_entries(tiles: tuple[Tile, ...] = TILES) -> tuple[Entry, ...]:
-    """The convolution with each tile."""
+    """The convolution in NHWC with each tile."""
     return tuple(Entry(Kernel.CONV, tile, tile.threads) for tile in tiles)
 
 
-def plain_entries(threads: int = THREADS, softmax_threads: int = SOFTMAX_THREADS) -> tuple[Entry, ...]:
+def images_entries(tiles: tuple[ImagesTile, ...] = IMAGES_TILES) -> tuple[Entry, ...]:
+    """The convolution with images innermost, with each tile."""
+    return tuple(Entry(Kernel.CONV_IMAGES, tile, tile.threads) for tile in tiles)
+
+
+def plain_entries(
+    threads: int = THREADS, softmax_threads: int = SOFTMAX_THREADS, transpose_threads: int = THREADS
+) -> tuple[Entry, ...]:
     """The kernels without tiles, one of each family."""
-    return tuple(
-        Entry(kernel, None, softmax_threads if kernel is Kernel.SOFTMAX else threads)
-        for kernel in Kernel
-        if kernel is not Kernel.CONV
-    )
+    special = {Kernel.SOFTMAX: softmax_threads, Kernel.TRANSPOSE: transpose_threads}
+    tiled = (Kernel.CONV, Kernel.CONV_IMAGES)
+    return tuple(Entry(kernel, None, special.get(kernel, threads)) for kernel in Kernel if kernel not in tiled)
 
 
-ENTRIES: tuple[Entry, ...] = (*conv_entries(), *plain_entries())
+ENTRIES: tuple[Entry, ...] = (*images_entries(), *conv_entries(), *plain_entries())

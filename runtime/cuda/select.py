@@ -1,7 +1,7 @@
-"""Chooses a tile for each convolution by a roofline of the device, and says why.
+"""Chooses a layout for each net and a tile for each convolution by a model of the device, and says why.
 
-Nothing here has been measured: the figures are those of NVIDIA's data sheets, and the counts of instructions are read
-off the kernel. A trial on a real device (`GpuModel.trial`) replaces the choice.
+The model's figures were measured on an H200 (`python -m benchmarks.gpu`); other GPUs differ. A trial on a real device
+(`GpuModel.trial`) replaces the choice.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime import topology
-from runtime.cuda.registry import Entry
-from runtime.spec import Layer
+from runtime.cuda.registry import HWCN, NHWC, Entry
+from runtime.cuda.step import LANES
+from runtime.cuda.tiles import ImagesTile, Tile
+from runtime.spec import Layer, Shape
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,22 @@ class Machine:
     shared_bytes: int = 227 * 1024
 
 
-# NVIDIA H100 SXM data sheet: 132 multiprocessors, 67 TFLOP/s of float32 at 1.98 GHz, 3.35 TB/s. Reads from the second
-# level: 5.5 TB/s, as microbenchmarks in the literature have it.
-H100 = Machine("H100", 132, 1.98e9, 3.35e12, 5.5e12)
+# 132 multiprocessors at 1.98 GHz, by NVIDIA's data sheet; a copy moves 4.3 TB/s of the 4.8 there. Reads from the second
+# level: 5.5 TB/s, as microbenchmarks of the same chip in the literature have it.
+H200 = Machine("H200", 132, 1.98e9, 4.3e12, 5.5e12)
 
+# Of the convolution in NHWC.
+STALLS = 3.8  # cycles for each that its instructions would take: VGG16 3.9, ResNet34 4.0, ResNet50 3.6
 STAGE_INSTRUCTIONS = 10.0  # of a lane that stages one activation: three reads, two comparisons, address, load, store
 OTHER_REGISTERS = 100  # of a thread beside its sums: tests/cuda/resources.json
 CHUNK_LATENCY = 1200.0  # cycles from the first load of a chunk of rows to the last of its products, with nothing beside
-LAUNCH_S = 3e-6  # from one kernel to the next on a stream that is kept filled
+LAUNCH_S = 1.5e-6  # from one kernel to the next in a graph
+
+# Of the convolution with images innermost, in cycles.
+ROW_CYCLES = 36.0  # of a multiprocessor, a warp's 16 outputs of a row: half of what its multiply-adds alone would take
+RUN_CYCLES = 36.0  # of a multiprocessor, to copy a run's weights and find its place
+WARP_CYCLES, SHARING_CYCLES = 100.0, 250.0  # of a multiprocessor, to begin and end a warp, and to add shared sums up
+ROWS_LATENCY, RUN_LATENCY = 1200.0, 600.0  # from loads to products: of four rows, and of a run's weights
 
 
 @dataclass(frozen=True)
@@ -75,24 +85,81 @@ class Choice:
         return cls(entry, estimate, why, ((entry, estimate),))
 
 
-def tensor_bytes(layer: Layer, batch: int, number_bytes: int) -> int:
+def images_in_memory(batch: int, layout: str) -> int:
+    """Images that a batch takes the place of: filled up to whole lanes where they are innermost."""
+    return -(-batch // LANES) * LANES if layout == HWCN else batch
+
+
+def tensor_bytes(layer: Layer, images: int, number_bytes: int) -> int:
     """Bytes of activations that a layer reads and writes once."""
     moved = int(np.prod(layer.shape)) + int(np.prod(layer.out_shape)) * (2 if layer.other else 1)
-    return batch * moved * number_bytes
+    return images * moved * number_bytes
 
 
-def estimate_plain(layer: Layer, batch: int, number_bytes: int, machine: Machine = H100) -> Estimate:
+def estimate_plain(layer: Layer, images: int, number_bytes: int, machine: Machine = H200) -> Estimate:
     """A layer that is bound by memory."""
-    moved = tensor_bytes(layer, batch, number_bytes)
+    moved = tensor_bytes(layer, images, number_bytes)
     return Estimate(0.0, 0.0, moved / machine.memory_bytes_per_s, 0, moved)
 
 
-def estimate_conv(layer: Layer, entry: Entry, batch: int, number_bytes: int, machine: Machine = H100) -> Estimate:
-    """A convolution with a tile: instructions of its blocks, waves over the device, traffic of both levels. O(mask)."""
+def estimate_turn(shape: Shape, batch: int, number_bytes: int, machine: Machine = H200) -> Estimate:
+    """The user's images turned into the layout with images innermost, or back."""
+    moved = int(np.prod(shape)) * (4 * batch + number_bytes * images_in_memory(batch, HWCN))
+    return Estimate(0.0, 0.0, moved / machine.memory_bytes_per_s, 0, moved)
+
+
+def rows_by_tile(layer: Layer, outputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of each output tile, those of taps outside the image counted by their share of the pixels as well; and
+    runs of each tile, were all that are next to each other kept. O(mask).
+    """
+    union = topology.of_layer(layer).rows(outputs)
+    inside = _inside(layer)
+    taps = union.sum(3)
+    begins = union[..., :1].sum(3) + (union[..., 1:] & ~union[..., :-1]).sum(3)
+    return np.stack([taps.sum((1, 2)), (taps * inside).sum((1, 2))]), begins.sum((1, 2))
+
+
+def _inside(layer: Layer) -> np.ndarray:
+    """f64[kh, kw]: the share of the output's pixels for which a tap is inside the image."""
+    window, shares = layer.window, []
+    pads = window.pad_top, window.pad_left
+    for axis in range(2):
+        first = np.arange(layer.out_shape[axis]) * window.stride[axis] - pads[axis]
+        at = np.arange(window.size[axis])[:, None] * window.dilation[axis] + first
+        shares.append(((at >= 0) & (at < layer.shape[axis])).mean(1))
+    return np.outer(*shares)
+
+
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def estimate_conv(
+    layer: Layer, entry: Entry, batch: int, number_bytes: int, machine: Machine = H200, rows: Rows | None = None
+) -> Estimate:
+    """A convolution with a tile; `rows` are `rows_by_tile`, computed here if they are not given. O(mask)."""
     tile = entry.tile
     assert tile is not None, "a convolution kernel has a tile"
-    rows = topology.of_layer(layer).rows(tile.outputs).sum((1, 2, 3))
-    pixels = batch * layer.out_shape[0] * layer.out_shape[1]
+    images = images_in_memory(batch, entry.layout or NHWC)
+    found = rows_by_tile(layer, tile.outputs) if rows is None else rows
+    (all_rows, executed), runs = found
+    pixels = images * layer.out_shape[0] * layer.out_shape[1]
+    moved = tensor_bytes(layer, images, number_bytes) + int(all_rows.sum()) * (tile.outputs * number_bytes + 12)
+    macs = int(all_rows.sum()) * tile.outputs * pixels
+    if isinstance(tile, ImagesTile):
+        cycles, staged = _images_cycles(tile, executed, runs, pixels // LANES, machine)
+    else:
+        cycles, staged = _nhwc_cycles(tile, all_rows, pixels, machine)
+    return Estimate(
+        cycles / machine.clock_hz,
+        staged * number_bytes / machine.cache_bytes_per_s,
+        moved / machine.memory_bytes_per_s,
+        macs,
+        moved,
+    )
+
+
+def _nhwc_cycles(tile: Tile, rows: np.ndarray, pixels: int, machine: Machine) -> tuple[float, float]:
+    """Cycles, and numbers read from the second level: instructions of all blocks, waves over the device."""
     groups = -(-pixels // tile.pixels)
     warps = tile.threads / 32
     products = warps * tile.thread_pixels * tile.thread_outputs
@@ -112,23 +179,35 @@ def estimate_conv(layer: Layer, entry: Entry, batch: int, number_bytes: int, mac
     each = -(-blocks // machine.multiprocessors)
     mean_rows = float(np.ceil(rows / tile.depth).mean()) * tile.depth
     waves = each / min(resident, each)
-    cycles = each * mean_rows * row_cycles + waves * (mean_rows / tile.depth + 1) * CHUNK_LATENCY
-    staged = int(rows.sum()) * groups * (tile.pixels + tile.outputs)
-    moved = tensor_bytes(layer, batch, number_bytes) + int(rows.sum()) * (tile.outputs * number_bytes + 12)
-    return Estimate(
-        cycles / machine.clock_hz,
-        staged * number_bytes / machine.cache_bytes_per_s,
-        moved / machine.memory_bytes_per_s,
-        int(rows.sum()) * tile.outputs * pixels,
-        moved,
-    )
+    cycles = each * mean_rows * row_cycles * STALLS + waves * (mean_rows / tile.depth + 1) * CHUNK_LATENCY
+    return cycles, float(rows.sum()) * groups * (tile.pixels + tile.outputs)
+
+
+def _images_cycles(
+    tile: ImagesTile, rows: np.ndarray, runs: np.ndarray, positions: int, machine: Machine
+) -> tuple[float, float]:
+    """Cycles, and numbers read from the second level: what all warps issue, or the longest warp's wait for memory."""
+    groups = -(-positions // tile.lanes)
+    warps = groups * len(rows) * tile.split
+    issued = groups * float(rows.sum() * ROW_CYCLES * tile.outputs / 16 + runs.sum() * RUN_CYCLES)
+    issued += warps * (WARP_CYCLES + SHARING_CYCLES * (tile.split > 1))
+    waiting = float((rows / 4 * ROWS_LATENCY + runs * RUN_LATENCY).max()) / tile.split + 2 * RUN_LATENCY
+    cycles = max(waiting, issued / machine.multiprocessors + waiting / 3)
+    return cycles, float(rows.sum()) * groups * tile.lanes * LANES
 
 
 def choose_conv(
-    layer: Layer, entries: Sequence[Entry], batch: int, number_bytes: int, machine: Machine = H100
+    layer: Layer, entries: Sequence[Entry], batch: int, number_bytes: int, machine: Machine = H200
 ) -> Choice:
     """The tile with the least predicted time; the first of equals. Deterministic: no device is asked."""
-    found = tuple((entry, estimate_conv(layer, entry, batch, number_bytes, machine)) for entry in entries)
+    rows = {
+        outputs: rows_by_tile(layer, outputs) for outputs in {entry.tile.outputs for entry in entries if entry.tile}
+    }
+    found = tuple(
+        (entry, estimate_conv(layer, entry, batch, number_bytes, machine, rows[entry.tile.outputs]))
+        for entry in entries
+        if entry.tile is not None
+    )
     entry, best = min(found, key=lambda pair: pair[1].seconds)
     others = ", ".join(
         f"{one.tile.name} {estimate.seconds * 1e6:,.0f}" for one, estimate in found if one.tile and one is not entry
@@ -137,7 +216,7 @@ def choose_conv(
     return Choice(entry, best, why, found)
 
 
-def reason(estimate: Estimate, machine: Machine = H100) -> str:
+def reason(estimate: Estimate, machine: Machine = H200) -> str:
     """What an estimate says."""
     rate = 2e-12 * estimate.macs / estimate.seconds
     work = f", {2e-9 * estimate.macs:,.2f} GFLOP at {rate:,.1f} TFLOP/s" if estimate.macs else ""

@@ -1,4 +1,4 @@
-"""Tiles of the GPU's convolution: frozen values, among which selection, or a trial on a real device, chooses."""
+"""Tiles of the GPU's convolutions: frozen values, among which selection, or a trial on a real device, chooses."""
 
 from dataclasses import dataclass
 
@@ -56,3 +56,52 @@ TILES = (
     Tile(32, 16, 1, 8),
     Tile(512, 8, 8, 8),
 )
+
+
+@dataclass(frozen=True)
+class ImagesTile:
+    """A warp's part of a convolution with images innermost: all `outputs` for four images of a pixel in each lane.
+
+    Parameters
+    ----------
+    outputs : output channels of a tile
+    warps : of a block
+    split : warps that share the runs of a tile, and add their sums up at the end
+    lanes : of a warp; fewer than 32 in simulations alone
+    """
+
+    outputs: int
+    warps: int = 4
+    split: int = 1
+    lanes: int = 32
+
+    def __post_init__(self) -> None:
+        if self.outputs % 4 or self.warps % self.split:
+            raise ValueError(
+                f"tile: expected outputs in fours and warps that share tiles, got {self}. Choose multiples."
+            )
+        if self.shared_bytes > 48 * 1024 or self.threads > 1024:
+            raise ValueError(f"tile: expected at most 48 KiB and 1024 threads, got {self}. Make it smaller.")
+
+    @property
+    def name(self) -> str:
+        """Images of a thread x outputs, warps of a block, and how many of them share a tile."""
+        return f"4x{self.outputs}w{self.warps}s{self.split}"
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.warps * self.lanes
+
+    @property
+    def shared_bytes(self) -> int:
+        """Shared memory of a block: each warp's weights of a run."""
+        return 4 * self.warps * 32 * self.outputs
+
+    def blocks(self, positions: int, tiles: int) -> int:
+        """Thread blocks for so many pixels times four images, and tiles of output channels."""
+        return -(-positions // (self.warps // self.split * self.lanes)) * tiles
+
+
+# More warps on a tile where there are few pixels and images.
+IMAGES_TILES = (ImagesTile(16, 4, 1), ImagesTile(16, 4, 2), ImagesTile(16, 4, 4), ImagesTile(16, 8, 8))

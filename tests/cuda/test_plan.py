@@ -106,7 +106,7 @@ def test_an_estimate_grows_with_the_batch_and_counts_what_is_computed(tile):
 
 
 def test_facts_of_the_plan_are_of_its_storage():
-    single, half = (build(classifier(), 8, storage) for storage in ("float32", "float16"))
+    single, half = (build(classifier(), 8, storage, layout="nhwc") for storage in ("float32", "float16"))
     assert half.weights.nbytes * 2 == single.weights.nbytes
     assert all(facts.kernel.startswith("f16_") for facts in half.facts)
     assert len(half.launches) == len(single.launches) + 2

@@ -13,12 +13,12 @@ from numba.core import config
 from benchmarks import gpu_resources as tool
 from runtime.cuda.registry import ENTRIES
 
-QUICK = "f32_conv2d_nhwc_rows_512x16__cuda"
+QUICK = ("f32_conv2d_nhwc_rows_512x16__cuda", "f32_conv2d_hwcn_rows_4x16w4s2__cuda")
 CASES = [
     pytest.param(
         *(entry, storage, architecture),
         id=f"{entry.name(storage)} sm_{architecture}",
-        marks=() if entry.name(storage) == QUICK else pytest.mark.long,
+        marks=() if entry.name(storage) in QUICK else pytest.mark.long,
     )
     for entry in ENTRIES
     for storage in tool.STORAGES
@@ -34,14 +34,15 @@ def test_kernel(entry, storage, architecture):
         version, found = tool.measure(entry, storage, architecture)
     except tool.MissingToolError as error:
         pytest.skip(f"nothing compiles for GPUs here, make ptx installs it: {error}")
-    assert found["spilled_bytes"] == 0
     assert found["shared_bytes"] <= 48 * 1024 + 1024  # and what the system keeps for itself
     if version not in KEPT:
         warnings.warn(
             f"PTX {version}: no table of registers is kept. Run benchmarks.gpu_resources --write", stacklevel=1
         )
         return
-    assert found["registers"] <= KEPT[version][f"{entry.name(storage)} sm_{architecture}"]["registers"]
+    kept = KEPT[version][f"{entry.name(storage)} sm_{architecture}"]
+    assert found["registers"] <= kept["registers"]
+    assert found["spilled_bytes"] <= kept["spilled_bytes"]
 
 
 def test_the_table_is_whole():
@@ -50,6 +51,8 @@ def test_the_table_is_whole():
     }
     for table in KEPT.values():
         assert set(table) == names
+        spilled = {name: found["spilled_bytes"] for name, found in table.items()}
+        assert not any(size for name, size in spilled.items() if name.endswith("sm_90"))
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from functools import cache
 from typing import Any
 
-from runtime.cuda.kernels import conv, other
+from runtime.cuda.kernels import conv, images, other
 from runtime.cuda.registry import Entry, Kernel
 
 MAKERS = {
@@ -13,7 +13,9 @@ MAKERS = {
     Kernel.SOFTMAX: lambda entry: other.softmax(entry.threads),
     Kernel.MAP: lambda entry: other.map_numbers,
     Kernel.MOVE: lambda entry: other.move,
+    Kernel.TRANSPOSE: lambda entry: other.transpose(entry.threads),
     Kernel.CONV: lambda entry: conv.conv(entry.tile),
+    Kernel.CONV_IMAGES: lambda entry: images.conv_images(entry.tile),
 }
 
 

@@ -1,0 +1,152 @@
+"""Convolution with images innermost, over runs of kept rows: tensors lie as [pixel][channel][image].
+
+A *run* is some adjacent input channels of one tap that a tile of output channels keeps. A warp makes one tile for 128
+numbers of a channel (pixels times images): each lane has four images of a pixel, and their sums with all outputs of the
+tile, in registers. For each run the warp copies the weights to shared memory of its own and then reads, for each row,
+four images at once. Lanes read side by side whatever the tap; taps outside the image are skipped. A warp waits for
+no other, except where `split` warps share the runs of a tile and add up their sums at the end.
+"""
+
+from collections.abc import Callable
+
+from numba import cuda, float32, int32
+from numpy import uint32
+
+from runtime.cuda.kernels.options import device, kernel_of_registers
+from runtime.cuda.kernels.other import limit
+from runtime.cuda.kernels.wide import WIDTH, load4, quotient, remainder, store4, sync_warp
+from runtime.cuda.step import RUN_CHANNELS, RUN_NUMBERS
+from runtime.cuda.tiles import ImagesTile
+
+REGISTERS = 128  # at most, half of them sums: a multiprocessor then holds 16 warps
+
+
+def conv_images(tile: ImagesTile) -> Callable:
+    """The kernel for a tile. Blocks: those of one output tile come one after the other."""
+    outputs, warps, split, lanes = tile.outputs, tile.warps, tile.split, tile.lanes
+    groups = warps // split  # of pixels and images that a block works on
+    quarters, each = outputs // WIDTH, WIDTH * lanes
+    copies = -(-RUN_CHANNELS * outputs // each)  # by each lane, of a run's weights
+    sums_shape, staged_shape = (WIDTH, outputs), (warps, max(RUN_CHANNELS, lanes) * outputs)
+
+    @device
+    def add_column(sums, output, weight, a, b, c, d):
+        """Four images times one weight."""
+        sums[0, output] += a * weight
+        sums[1, output] += b * weight
+        sums[2, output] += c * weight
+        sums[3, output] += d * weight
+
+    @device
+    def add_row(sums, weights, at, a, b, c, d):
+        """Four images of a row times the weights of all outputs, which begin at `at`."""
+        for j in range(quarters):
+            w0, w1, w2, w3 = load4(weights, at, int32(WIDTH * j))
+            add_column(sums, WIDTH * j, w0, a, b, c, d)
+            add_column(sums, WIDTH * j + 1, w1, a, b, c, d)
+            add_column(sums, WIDTH * j + 2, w2, a, b, c, d)
+            add_column(sums, WIDTH * j + 3, w3, a, b, c, d)
+
+    @device
+    def fold(sums, image, shared, warp, lane, part):
+        """Add the sums of one image up over the warps that share a tile; the first of them has the result."""
+        for j in range(outputs):
+            shared[warp, j * lanes + lane] = sums[image, j]
+        cuda.syncthreads()
+        if part == 0:
+            for j in range(outputs):
+                total = sums[image, j]
+                for other in range(1, split):
+                    total += shared[warp + other, j * lanes + lane]
+                sums[image, j] = total
+        cuda.syncthreads()
+
+    @kernel_of_registers(REGISTERS)
+    def conv_runs(steps, number, x, other, weights, vectors, index, out):
+        step = steps[number]
+        sums = cuda.local.array(sums_shape, float32)
+        staged = cuda.shared.array(staged_shape, float32)
+        thread = int32(cuda.threadIdx.x)
+        warp, lane = quotient(thread, int32(lanes)), remainder(thread, int32(lanes))
+        mine, part = staged[warp], remainder(warp, int32(split))
+        h, w, ow, c_out, images = step["h"], step["w"], step["ow"], step["out_c"], step["lanes"]
+        of_pixel = quotient(images, int32(WIDTH))
+        positions = int32(step["oh"] * ow * of_pixel)
+        across = quotient(int32(positions + groups * lanes - 1), int32(groups * lanes))
+        tile_number = quotient(int32(cuda.blockIdx.x), across)
+        group = int32(remainder(int32(cuda.blockIdx.x), across) * groups + quotient(warp, int32(split)))
+        position = int32(group * lanes + lane)
+        live = position < positions
+        if not live:
+            position = int32(0)
+        pixel = quotient(position, of_pixel)
+        image = int32((position - pixel * of_pixel) * WIDTH)
+        oy = quotient(pixel, ow)
+        top = int32(oy * step["stride_y"] - step["pad_top"])
+        left = int32((pixel - oy * ow) * step["stride_x"] - step["pad_left"])
+        begin = int32((top * w + left) * step["c"])
+        for i in range(WIDTH):
+            for j in range(outputs):
+                sums[i, j] = float32(0)
+
+        starts = int32(step["starts_at"] + tile_number)
+        run, last = index[uint32(starts)], index[uint32(starts + 1)]
+        while run < last:  # as often for all warps of a block, whether they have a run or not
+            at = int32(step["rows_at"] + RUN_NUMBERS * (run + part))
+            channels, inside, place = int32(0), False, int32(0)
+            if run + part < last:
+                iy, ix = int32(top + index[uint32(at)]), int32(left + index[uint32(at + 1)])
+                inside = live and iy >= 0 and iy < h and ix >= 0 and ix < w
+                place = int32((begin + index[uint32(at + 2)]) * images + image)
+                channels = index[uint32(at + 3)]
+            sync_warp()
+            if channels > 0:
+                first = uint32(step["weights_at"] + index[uint32(at + 4)])
+                for i in range(copies):
+                    k = int32(i * each + WIDTH * lane)
+                    if k < channels * outputs:
+                        w0, w1, w2, w3 = load4(weights, first, k)
+                        store4(mine, uint32(k), w0, w1, w2, w3)
+            sync_warp()
+            if inside:
+                row = int32(0)
+                while row + 4 <= channels:
+                    a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
+                    b0, b1, b2, b3 = load4(x, uint32(place), images)
+                    c0, c1, c2, c3 = load4(x, uint32(place), int32(2 * images))
+                    d0, d1, d2, d3 = load4(x, uint32(place), int32(3 * images))
+                    add_row(sums, mine, uint32(row * outputs), a0, a1, a2, a3)
+                    add_row(sums, mine, uint32((row + 1) * outputs), b0, b1, b2, b3)
+                    add_row(sums, mine, uint32((row + 2) * outputs), c0, c1, c2, c3)
+                    add_row(sums, mine, uint32((row + 3) * outputs), d0, d1, d2, d3)
+                    place = int32(place + 4 * images)
+                    row = int32(row + 4)
+                while row < channels:
+                    a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
+                    add_row(sums, mine, uint32(row * outputs), a0, a1, a2, a3)
+                    place = int32(place + images)
+                    row = int32(row + 1)
+            run = int32(run + split)
+
+        if split > 1:
+            sync_warp()
+            fold(sums, 0, staged, warp, lane, part)
+            fold(sums, 1, staged, warp, lane, part)
+            fold(sums, 2, staged, warp, lane, part)
+            fold(sums, 3, staged, warp, lane, part)
+        if live and part == 0:
+            low, high, bias_at, has_other = step["low"], step["high"], step["bias_at"], step["has_other"]
+            for j in range(outputs):
+                channel = int32(tile_number * outputs + j)
+                if channel < c_out:
+                    bias = vectors[uint32(bias_at + channel)]
+                    target = uint32((pixel * c_out + channel) * images + image)
+                    y0, y1, y2, y3 = sums[0, j] + bias, sums[1, j] + bias, sums[2, j] + bias, sums[3, j] + bias
+                    if has_other:
+                        r0, r1, r2, r3 = load4(other, target, int32(0))
+                        y0, y1, y2, y3 = y0 + r0, y1 + r1, y2 + r2, y3 + r3
+                    y0, y1 = limit(y0, low, high), limit(y1, low, high)
+                    y2, y3 = limit(y2, low, high), limit(y3, low, high)
+                    store4(out, target, y0, y1, y2, y3)
+
+    return conv_runs
