@@ -13,7 +13,9 @@ from runtime.cuda.plan import GpuPlan
 from runtime.cuda.registry import Entry
 
 Arrays = dict[str, Any]
+Places = tuple[int, ...]  # addresses of the user's arrays
 MAX_BATCHES = 64  # batch sizes whose steps are kept
+MAX_WHOLES, MAX_SEEN = 8, 64  # graphs of whole nets for a batch size, which are never thrown out; places remembered
 MAX_LAUNCHERS = 4096  # grids that are kept for a stream: some for each batch size
 
 
@@ -40,6 +42,11 @@ def as_device_array(what: str, array: Any, device: int) -> Any:
     return view
 
 
+def address(array: Any) -> int:
+    """Where an array of numba's begins on the device."""
+    return int(array.__cuda_array_interface__["data"][0])
+
+
 class Loaded:
     """A plan on a device."""
 
@@ -63,14 +70,30 @@ class Loaded:
 
 @dataclass
 class Between:
-    """Flat arrays of the values between layers, by name, for a plan and a batch; the graphs of what is launched on them
-    by its place among the plan's stretches; and how often they were used.
+    """Flat arrays of the values between layers, by name, for a plan and a batch, and the graphs of launches on them.
+
+    Attributes
+    ----------
+    runs : how often they were used
+    stretches : graphs of launches that use no array of the user's, by their place among the plan's stretches
+    wholes : graphs of all launches, by where the user's arrays lie; at most `MAX_WHOLES`
+    seen : where the user's arrays lay in some last runs
     """
 
     plan: GpuPlan
     arrays: Arrays
-    graphs: dict[int, Graph] = field(default_factory=dict)
     runs: int = 0
+    stretches: dict[int, Graph] = field(default_factory=dict)
+    wholes: dict[Places, Graph] = field(default_factory=dict)
+    seen: dict[Places, None] = field(default_factory=dict)
+
+    def come_again(self, places: Places) -> bool:
+        """Whether the user's arrays lay there in one of the last runs; remembered for the next ones."""
+        known = self.seen.pop(places, 0) is None
+        if len(self.seen) >= MAX_SEEN:
+            del self.seen[next(iter(self.seen))]
+        self.seen[places] = None
+        return known
 
 
 class Arena:

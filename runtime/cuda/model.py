@@ -49,7 +49,12 @@ class GpuModel(Model):
     Safe to use from several Python threads: runs are queued one after the other. For a fixed plan every run gives the
     same bits. Missing weights are skipped as `Model` says.
 
-    From the second run of a batch size on a stream, what lies between the user's arrays is launched as one CUDA graph.
+    From the second run of a batch size on a stream, what lies between the user's arrays is launched as one CUDA graph;
+    and everything is, where the arrays lie where they did in a run before: pass the same ones, with `out=`.
+
+    Parameters
+    ----------
+    layout : "nhwc" or "hwcn", as tensors shall lie between layers; None: as the model of the device has it
 
     Attributes
     ----------
@@ -67,6 +72,7 @@ class GpuModel(Model):
         device: str = "cuda",
         storage: str = "float32",
         entries: tuple[Entry, ...] = ENTRIES,
+        layout: str | None = None,
     ) -> None:
         super().__init__(spec, source, views)
         self.device, self.storage = (device, storage) if source is None else (source.device, source.storage)
@@ -74,7 +80,7 @@ class GpuModel(Model):
         self.launches = self.calls = 0
         self._entries = entries
         self._forced: dict[str, Entry] = {}
-        self._layout: str | None = None
+        self._layout = layout
         self._lock = threading.RLock()
         self._gpu_plans: dict[int, GpuPlan] = {}
         self._forget()
@@ -147,6 +153,8 @@ class GpuModel(Model):
                 made = borders.check_outputs(self._output_views, self._as_arrays("out", out), batch, kinds)
             if batch:
                 self._run(given, made, batch, memory.as_stream(stream))
+        if out is not None:  # the arrays themselves, not numba's views of them
+            made = dict(out) if isinstance(out, Mapping) else {next(iter(made)): out}
         return made if len(made) > 1 else next(iter(made.values()))
 
     def _as_arrays(self, what: str, arrays: Any) -> Any:
@@ -201,19 +209,39 @@ class GpuModel(Model):
         return _Run(self._loaded[size], batch, arena, found, dict(found.arrays), stream)
 
     def _launch_all(self, run: _Run) -> None:
-        """Launch a run; what uses no array of the user's as graphs, once these kernels were launched before."""
-        graphs, known = run.between.graphs, run.between.runs > 0 and not simulated()
-        for number, launches in enumerate(run.loaded.plan.stretches):
-            if known and len(launches) > 1:
-                if number not in graphs:
-                    graphs[number] = self._record(run, launches)
-                graphs[number].launch(memory.stream_key(run.stream))
-                self.calls += 1
-                self.launches += len(launches)
+        """Launch a run. Once its kernels were launched before, what uses no array of the user's is a graph; where the
+        user's arrays lie where they did before, all is one.
+        """
+        plan, between = run.loaded.plan, run.between
+        if between.runs == 0 or simulated():
+            for launch in plan.launches:
+                self._launch(run, launch)
+        else:
+            places = tuple(memory.address(run.values[name]) for name in sorted(run.values.keys() - plan.places.keys()))
+            again = between.come_again(places)
+            if places not in between.wholes and again and len(between.wholes) < memory.MAX_WHOLES:
+                between.wholes[places] = self._record(run, plan.launches)
+            if places in between.wholes:
+                self._repeat(run, between.wholes[places], plan.launches)
             else:
-                for launch in launches:
-                    self._launch(run, launch)
-        run.between.runs += 1
+                self._launch_stretches(run)
+        between.runs += 1
+
+    def _launch_stretches(self, run: _Run) -> None:
+        """Launch what uses the user's arrays by itself, and what does not as graphs."""
+        graphs = run.between.stretches
+        for number, launches in enumerate(run.loaded.plan.stretches):
+            if len(launches) == 1:
+                self._launch(run, launches[0])
+                continue
+            if number not in graphs:
+                graphs[number] = self._record(run, launches)
+            self._repeat(run, graphs[number], launches)
+
+    def _repeat(self, run: _Run, graph: Graph, launches: Sequence[Launch]) -> None:
+        graph.launch(memory.stream_key(run.stream))
+        self.calls += 1
+        self.launches += len(launches)
 
     def _record(self, run: _Run, launches: Sequence[Launch]) -> Graph:
         """A graph of some launches, which are counted when it runs."""
@@ -299,10 +327,10 @@ class GpuModel(Model):
         layers = [facts.layer.partition("+")[0] for facts in self.gpu_plan(batch).facts]
         with self._lock:
             totals: dict[str, tuple[float, dict[str, Entry]]] = {}
-            for layout in dict.fromkeys(entry.layout for entry in self._entries if entry.layout):
+            for layout in dict.fromkeys(entry.layout for entry in self._entries if entry.layout and entry.tile):
                 best: dict[str, tuple[float, Entry]] = {}
                 others = np.inf
-                for entry in (entry for entry in self._entries if entry.layout == layout):
+                for entry in (entry for entry in self._entries if entry.tile and entry.layout == layout):
                     self._force(dict.fromkeys(layers, entry), layout)
                     times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
                     others = min(
@@ -338,7 +366,9 @@ class GpuModel(Model):
         return 0
 
     def _with_source(self, source: Source | None) -> "GpuModel":
-        return GpuModel(self.spec, source, device=self.device, storage=self.storage, entries=self._entries)
+        return GpuModel(
+            self.spec, source, device=self.device, storage=self.storage, entries=self._entries, layout=self._layout
+        )
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

@@ -15,7 +15,7 @@ import numpy as np
 from lhc_ref.modelfile import InputError, ModelSpec, infer_shapes
 from runtime.buffers import Lifetime, assign
 from runtime.cuda.pack import LIMIT, pack, pack_depthwise, pack_runs
-from runtime.cuda.registry import ENTRIES, HWCN, NHWC, Entry, Kernel
+from runtime.cuda.registry import ENTRIES, HWCN, IN_IMAGES, NHWC, Entry, Kernel
 from runtime.cuda.select import (
     H200,
     Choice,
@@ -158,6 +158,10 @@ class _Builder:
         self.parts: dict[str, list[np.ndarray]] = {"weights": [], "vectors": [], "index": []}
         self._sizes = dict.fromkeys(self.parts, 0)
 
+    def plain_entry(self, kernel: Kernel) -> Entry:
+        """The kernel of a family in this plan's layout."""
+        return self.plain[IN_IMAGES.get(kernel, kernel) if self.layout == HWCN else kernel]
+
     def add(self, array: str, values: np.ndarray) -> int:
         """Append numbers to the weights, vectors or index; gives their place, a multiple of four."""
         gap = -self._sizes[array] % LANES
@@ -199,7 +203,7 @@ def _conv(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
     bias = np.zeros(layer.out_shape[2], np.float32) if layer.bias is None else layer.bias
     if is_depthwise(layer):
         estimate = estimate_plain(layer, builder.images, builder.number_bytes)
-        choice = Choice.only(builder.plain[Kernel.DEPTHWISE], estimate, f"depthwise: {reason(estimate)}")
+        choice = Choice.only(builder.plain_entry(Kernel.DEPTHWISE), estimate, f"depthwise: {reason(estimate)}")
         weights = pack_depthwise(layer)
         step = builder.launch(choice.entry, ends, layer.shape, layer.out_shape, number)
         extra = 0
@@ -224,7 +228,7 @@ def _move(builder: _Builder, layer: Layer, number: int) -> int:
     for source, move in zip((layer.x, layer.other), layer.moves, strict=False):
         assert source is not None, "a move with two sources names both"
         ends = source, None, layer.output
-        step = builder.launch(builder.plain[Kernel.MOVE], ends, move.shape, layer.out_shape, number)
+        step = builder.launch(builder.plain_entry(Kernel.MOVE), ends, move.shape, layer.out_shape, number)
         rows = np.where(move.pixels < 0, -1, move.pixels * move.shape[2]).astype(np.int32)
         columns = move.channels.astype(np.int32)
         highest = int(rows.max(initial=0)) + int(columns.max(initial=0))
@@ -240,7 +244,7 @@ def _move(builder: _Builder, layer: Layer, number: int) -> int:
 
 def _plain(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
     """The launch of a layer whose kernel has no choice; gives the bytes of its numbers."""
-    entry = builder.plain[FAMILIES[layer.op]]
+    entry = builder.plain_entry(FAMILIES[layer.op])
     estimate = estimate_plain(layer, builder.images, builder.number_bytes)
     choice = Choice.only(entry, estimate, f"the only kernel for this operator: {reason(estimate)}")
     if layer.op == "move":
@@ -258,7 +262,7 @@ def _plain(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
 def _copy(builder: _Builder, x: str, out: str, shape: Shape) -> None:
     """A launch that changes between float32 and float16, and turns the user's images where they lie innermost."""
     kernel = Kernel.TRANSPOSE if builder.layout == HWCN else Kernel.MAP
-    step = builder.launch(builder.plain[kernel], (x, None, out), shape, shape, -1)
+    step = builder.launch(builder.plain_entry(kernel), (x, None, out), shape, shape, -1)
     step["function"], step["to_lanes"] = SAME, x.endswith(USER)
 
 
@@ -279,7 +283,7 @@ def _choices(
     layers: Sequence[Layer], layout: str, batch: int, number_bytes: int, entries: Sequence[Entry], forced: Forced
 ) -> dict[str, Choice]:
     """A kernel for each convolution in a layout, by its name; a forced one where that is of this layout."""
-    able = [entry for entry in entries if entry.layout == layout]
+    able = [entry for entry in entries if entry.tile is not None and entry.layout == layout]
     found = {}
     for layer in layers:
         if layer.op == "conv2d" and not is_depthwise(layer):
@@ -326,7 +330,8 @@ def build(
     shapes |= {layer.output: layer.out_shape for layer in layers}
     inputs = [entry.name for entry in spec.inputs]
     number_bytes = np.dtype(storage).itemsize
-    layouts = [layout] if layout else [one for one in (NHWC, HWCN) if any(entry.layout == one for entry in entries)]
+    able = {entry.layout for entry in entries if entry.tile is not None}
+    layouts = [layout] if layout else [one for one in (NHWC, HWCN) if one in able]
     choices = {one: _choices(layers, one, batch, number_bytes, entries, forced or {}) for one in layouts}
     ends = [shapes[name] for name in (*inputs, *spec.outputs)]
     layout = _choose_layout(layers, ends, choices, batch, number_bytes)

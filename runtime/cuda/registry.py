@@ -20,6 +20,9 @@ class Kernel(Enum):
 
     CONV = "conv2d"
     CONV_IMAGES = "conv2d_images"
+    DEPTHWISE_IMAGES = "depthwise_images"
+    MAX_POOL_IMAGES = "max_pool_images"
+    AVERAGE_POOL_IMAGES = "average_pool_images"
     TRANSPOSE = "transpose"
     DEPTHWISE = "depthwise"
     MAX_POOL = "max_pool"
@@ -27,6 +30,14 @@ class Kernel(Enum):
     SOFTMAX = "softmax"
     MAP = "map"
     MOVE = "move"
+
+
+# Kernels that work in NHWC, and those that do the same with images innermost. Others serve both layouts.
+IN_IMAGES = {
+    Kernel.DEPTHWISE: Kernel.DEPTHWISE_IMAGES,
+    Kernel.MAX_POOL: Kernel.MAX_POOL_IMAGES,
+    Kernel.AVERAGE_POOL: Kernel.AVERAGE_POOL_IMAGES,
+}
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,14 @@ class Entry:
     @property
     def layout(self) -> str | None:
         """The layout that it works in; None: any."""
-        return {Kernel.CONV: NHWC, Kernel.CONV_IMAGES: HWCN}.get(self.kernel)
+        if self.kernel in IN_IMAGES or self.kernel is Kernel.CONV:
+            return NHWC
+        return HWCN if self.kernel in IN_IMAGES.values() or self.kernel is Kernel.CONV_IMAGES else None
 
     def name(self, storage: str) -> str:
         """Its name with tensors stored as float32 or float16; sums are float32 either way."""
         structure = "full_thread" if self.tile is None else f"rows_{self.tile.name}"
-        op = Kernel.CONV.value if self.kernel is Kernel.CONV_IMAGES else self.kernel.value
+        op = self.kernel.value.removesuffix("_images")
         return f"{storage.replace('float', 'f')}_{op}_{self.layout or 'any'}_{structure}__cuda"
 
     def blocks(self, step: np.void) -> int:
@@ -60,7 +73,8 @@ class Entry:
             side = math.isqrt(4 * self.threads)
             lanes, images = int(step["lanes"]), int(step["images"])
             return -(-(size // lanes) // side) * -(-(lanes if step["to_lanes"] else images) // side)
-        return pixels if self.kernel is Kernel.SOFTMAX else -(-size // self.threads)
+        numbers = LANES if self.kernel in IN_IMAGES.values() else 1  # that a thread makes
+        return pixels if self.kernel is Kernel.SOFTMAX else -(-size // (self.threads * numbers))
 
 
 def conv_entries(tiles: tuple[Tile, ...] = TILES) -> tuple[Entry, ...]:

@@ -96,7 +96,7 @@ class ImagesTile:
     @property
     def shared_bytes(self) -> int:
         """Shared memory of a block: each warp's weights of a run."""
-        return 4 * self.warps * 32 * self.outputs
+        return 4 * self.warps * max(32 * self.outputs, 16 * self.lanes)
 
     def blocks(self, positions: int, tiles: int) -> int:
         """Thread blocks for so many pixels times four images, and tiles of output channels."""
@@ -104,4 +104,10 @@ class ImagesTile:
 
 
 # More warps on a tile where there are few pixels and images.
-IMAGES_TILES = (ImagesTile(16, 4, 1), ImagesTile(16, 4, 2), ImagesTile(16, 4, 4), ImagesTile(16, 8, 8))
+IMAGES_TILES = (
+    ImagesTile(16, 4, 1),
+    ImagesTile(16, 4, 2),
+    ImagesTile(16, 4, 4),
+    ImagesTile(16, 8, 8),
+    ImagesTile(16, 16, 16),
+)

@@ -8,7 +8,8 @@ import pytest
 from lhc_ref.modelfile import save
 from runtime import cli
 from runtime.cuda import model as models
-from tests.cuda.gpus import AVAILABLE, ENTRIES, SIMULATED, TINY, launching, turns
+from runtime.cuda.registry import images_entries
+from tests.cuda.gpus import AVAILABLE, ENTRIES, SIMULATED, TINY, TINY_IMAGES, launching, turns
 from tests.runtime.nets import classifier, images
 
 
@@ -19,7 +20,9 @@ def run(tmp_path, monkeypatch, capsys):
     np.save(tmp_path / "x.npy", images(2))
     np.savez(tmp_path / "data.npz", x=images(2), y=np.array([0, 1]))
     if SIMULATED:
-        monkeypatch.setitem(models.GpuModel.__init__.__kwdefaults__, "entries", ENTRIES[TINY[1]])
+        monkeypatch.setitem(
+            models.GpuModel.__init__.__kwdefaults__, "entries", ENTRIES[TINY[1]] + images_entries(TINY_IMAGES)
+        )
 
     def run(command, *arguments):
         with turns():
@@ -52,6 +55,8 @@ def test_verify_compares_every_layer(run):
     status, text = run("verify", "--samples", "2")
     assert status == 0
     assert "2 images (random, normal, seed 0), cuda, each way to run a batch:" in text
+    assert "cuda nhwc |difference|" in text
+    assert "cuda hwcn |difference|" in text
     assert "inside: every output and every layer is within its bound" in text
 
 

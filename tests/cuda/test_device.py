@@ -30,7 +30,9 @@ def want_of(x):
 
 
 def model(layout="hwcn", **options):
-    return GpuModel(classifier(), entries=tuple(one for one in ENTRIES if one.layout in (None, layout)), **options)
+    return GpuModel(
+        classifier(), entries=tuple(one for one in ENTRIES if one.tile is None or one.layout == layout), **options
+    )
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -48,6 +50,13 @@ def test_graphs_compute_what_single_launches_did(layout):
     launches, calls = made.launches - before[0], made.calls - before[1]
     assert launches == len(made.gpu_plan(5).launches)
     assert calls == len(made.gpu_plan(5).stretches) <= 3 < launches
+    sent, out = cuda.to_device(x), cuda.device_array(want_of(x).shape, np.float32)
+    for turn in range(4):  # the same arrays again: one call for all launches
+        sent.copy_to_device(x + turn)
+        before = made.launches, made.calls
+        made.run(sent, out=out)
+        np.testing.assert_allclose(out.copy_to_host(), want_of(x + turn), rtol=1e-5, atol=1e-6)
+    assert (made.launches - before[0], made.calls - before[1]) == (launches, 1)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

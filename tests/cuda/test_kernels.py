@@ -11,7 +11,7 @@ from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.modelfile import OPS, MaskedKernel, validate
 from runtime.cuda.plan import FAMILIES, build
 from runtime.cuda.registry import ENTRIES as REGISTERED
-from runtime.cuda.registry import Kernel
+from runtime.cuda.registry import IN_IMAGES, Kernel
 from runtime.cuda.tiles import IMAGES_TILES, TILES
 from tests import oracle
 from tests.cuda.gpus import (
@@ -256,4 +256,5 @@ def test_every_kernel_is_registered_once_and_reached():
     makers, layouts = (golden_spec, golden_spec_1_1), ("nhwc", "hwcn")
     plans = [build(make(), 2, layout=layout) for make in makers for layout in layouts]
     used = {launch.entry.kernel for plan in plans for launch in plan.launches}
-    assert used | set(FAMILIES.values()) | {Kernel.DEPTHWISE} == set(Kernel)
+    families = {Kernel.DEPTHWISE, *FAMILIES.values()}
+    assert used | families | {IN_IMAGES.get(family, family) for family in families} == set(Kernel)

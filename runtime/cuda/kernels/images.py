@@ -27,7 +27,8 @@ def conv_images(tile: ImagesTile) -> Callable:
     groups = warps // split  # of pixels and images that a block works on
     quarters, each = outputs // WIDTH, WIDTH * lanes
     copies = -(-RUN_CHANNELS * outputs // each)  # by each lane, of a run's weights
-    sums_shape, staged_shape = (WIDTH, outputs), (warps, max(RUN_CHANNELS, lanes) * outputs)
+    of_warp = max(RUN_CHANNELS * outputs, WIDTH * each)  # numbers of shared memory
+    sums_shape, staged_numbers = (WIDTH, outputs), warps * of_warp
 
     @device
     def add_column(sums, output, weight, a, b, c, d):
@@ -48,28 +49,53 @@ def conv_images(tile: ImagesTile) -> Callable:
             add_column(sums, WIDTH * j + 3, w3, a, b, c, d)
 
     @device
-    def fold(sums, image, shared, warp, lane, part):
-        """Add the sums of one image up over the warps that share a tile; the first of them has the result."""
-        for j in range(outputs):
-            shared[warp, j * lanes + lane] = sums[image, j]
+    def emit(step, vectors, other, out, pixel, image, channel, y0, y1, y2, y3):
+        """Bias, residual, limits: four images of an output, written."""
+        c_out, images, low, high = step["out_c"], step["lanes"], step["low"], step["high"]
+        if channel < c_out:
+            bias = vectors[uint32(step["bias_at"] + channel)]
+            target = uint32((pixel * c_out + channel) * images + image)
+            y0, y1, y2, y3 = y0 + bias, y1 + bias, y2 + bias, y3 + bias
+            if step["has_other"]:
+                r0, r1, r2, r3 = load4(other, target, int32(0))
+                y0, y1, y2, y3 = y0 + r0, y1 + r1, y2 + r2, y3 + r3
+            y0, y1 = limit(y0, low, high), limit(y1, low, high)
+            y2, y3 = limit(y2, low, high), limit(y3, low, high)
+            store4(out, target, y0, y1, y2, y3)
+
+    @device
+    def put(sums, output, staged, at):
+        """Four images of a warp's sums for an output, for the other warps of its tile."""
+        store4(staged, at, sums[0, output], sums[1, output], sums[2, output], sums[3, output])
+
+    @device
+    def share(sums, first, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, channel):
+        """Four outputs of the warps that share a tile, added up in their order; each warp adds and writes some."""
+        place = int32(WIDTH * lane)
+        put(sums, first, staged, uint32(warp * of_warp + place))
+        put(sums, first + 1, staged, uint32(warp * of_warp + each + place))
+        put(sums, first + 2, staged, uint32(warp * of_warp + 2 * each + place))
+        put(sums, first + 3, staged, uint32(warp * of_warp + 3 * each + place))
         cuda.syncthreads()
-        if part == 0:
-            for j in range(outputs):
-                total = sums[image, j]
-                for other in range(1, split):
-                    total += shared[warp + other, j * lanes + lane]
-                sums[image, j] = total
+        for k in range(part, WIDTH, split):
+            at = uint32((warp - part) * of_warp + k * each + place)
+            y0, y1, y2, y3 = load4(staged, at, int32(0))
+            for number in range(1, split):
+                z0, z1, z2, z3 = load4(staged, at, int32(number * of_warp))
+                y0, y1, y2, y3 = y0 + z0, y1 + z1, y2 + z2, y3 + z3
+            if live:
+                emit(step, vectors, other, out, pixel, image, int32(channel + k), y0, y1, y2, y3)
         cuda.syncthreads()
 
     @kernel_of_registers(REGISTERS)
     def conv_runs(steps, number, x, other, weights, vectors, index, out):
         step = steps[number]
         sums = cuda.local.array(sums_shape, float32)
-        staged = cuda.shared.array(staged_shape, float32)
+        staged = cuda.shared.array(staged_numbers, float32)
         thread = int32(cuda.threadIdx.x)
         warp, lane = quotient(thread, int32(lanes)), remainder(thread, int32(lanes))
-        mine, part = staged[warp], remainder(warp, int32(split))
-        h, w, ow, c_out, images = step["h"], step["w"], step["ow"], step["out_c"], step["lanes"]
+        mine, part = int32(warp * of_warp), remainder(warp, int32(split))
+        h, w, ow, images = step["h"], step["w"], step["ow"], step["lanes"]
         of_pixel = quotient(images, int32(WIDTH))
         positions = int32(step["oh"] * ow * of_pixel)
         across = quotient(int32(positions + groups * lanes - 1), int32(groups * lanes))
@@ -106,7 +132,7 @@ def conv_images(tile: ImagesTile) -> Callable:
                     k = int32(i * each + WIDTH * lane)
                     if k < channels * outputs:
                         w0, w1, w2, w3 = load4(weights, first, k)
-                        store4(mine, uint32(k), w0, w1, w2, w3)
+                        store4(staged, uint32(mine + k), w0, w1, w2, w3)
             sync_warp()
             if inside:
                 row = int32(0)
@@ -115,38 +141,38 @@ def conv_images(tile: ImagesTile) -> Callable:
                     b0, b1, b2, b3 = load4(x, uint32(place), images)
                     c0, c1, c2, c3 = load4(x, uint32(place), int32(2 * images))
                     d0, d1, d2, d3 = load4(x, uint32(place), int32(3 * images))
-                    add_row(sums, mine, uint32(row * outputs), a0, a1, a2, a3)
-                    add_row(sums, mine, uint32((row + 1) * outputs), b0, b1, b2, b3)
-                    add_row(sums, mine, uint32((row + 2) * outputs), c0, c1, c2, c3)
-                    add_row(sums, mine, uint32((row + 3) * outputs), d0, d1, d2, d3)
+                    add_row(sums, staged, uint32(mine + row * outputs), a0, a1, a2, a3)
+                    add_row(sums, staged, uint32(mine + (row + 1) * outputs), b0, b1, b2, b3)
+                    add_row(sums, staged, uint32(mine + (row + 2) * outputs), c0, c1, c2, c3)
+                    add_row(sums, staged, uint32(mine + (row + 3) * outputs), d0, d1, d2, d3)
                     place = int32(place + 4 * images)
                     row = int32(row + 4)
                 while row < channels:
                     a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
-                    add_row(sums, mine, uint32(row * outputs), a0, a1, a2, a3)
+                    add_row(sums, staged, uint32(mine + row * outputs), a0, a1, a2, a3)
                     place = int32(place + images)
                     row = int32(row + 1)
             run = int32(run + split)
 
+        first = int32(tile_number * outputs)
         if split > 1:
             sync_warp()
-            fold(sums, 0, staged, warp, lane, part)
-            fold(sums, 1, staged, warp, lane, part)
-            fold(sums, 2, staged, warp, lane, part)
-            fold(sums, 3, staged, warp, lane, part)
-        if live and part == 0:
-            low, high, bias_at, has_other = step["low"], step["high"], step["bias_at"], step["has_other"]
+            share(sums, 0, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, first)
+            if quarters > 1:
+                share(
+                    sums, 4, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 4)
+                )
+            if quarters > 2:
+                share(
+                    sums, 8, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 8)
+                )
+            if quarters > 3:
+                share(
+                    sums, 12, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 12)
+                )
+        elif live:
             for j in range(outputs):
-                channel = int32(tile_number * outputs + j)
-                if channel < c_out:
-                    bias = vectors[uint32(bias_at + channel)]
-                    target = uint32((pixel * c_out + channel) * images + image)
-                    y0, y1, y2, y3 = sums[0, j] + bias, sums[1, j] + bias, sums[2, j] + bias, sums[3, j] + bias
-                    if has_other:
-                        r0, r1, r2, r3 = load4(other, target, int32(0))
-                        y0, y1, y2, y3 = y0 + r0, y1 + r1, y2 + r2, y3 + r3
-                    y0, y1 = limit(y0, low, high), limit(y1, low, high)
-                    y2, y3 = limit(y2, low, high), limit(y3, low, high)
-                    store4(out, target, y0, y1, y2, y3)
+                channel, y0, y1, y2, y3 = int32(first + j), sums[0, j], sums[1, j], sums[2, j], sums[3, j]
+                emit(step, vectors, other, out, pixel, image, channel, y0, y1, y2, y3)
 
     return conv_runs

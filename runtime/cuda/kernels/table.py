@@ -3,13 +3,16 @@
 from functools import cache
 from typing import Any
 
-from runtime.cuda.kernels import conv, images, other
+from runtime.cuda.kernels import conv, images, images_plain, other
 from runtime.cuda.registry import Entry, Kernel
 
 MAKERS = {
     Kernel.DEPTHWISE: lambda entry: other.depthwise,
     Kernel.MAX_POOL: lambda entry: other.pool(True),
     Kernel.AVERAGE_POOL: lambda entry: other.pool(False),
+    Kernel.DEPTHWISE_IMAGES: lambda entry: images_plain.depthwise_images,
+    Kernel.MAX_POOL_IMAGES: lambda entry: images_plain.pool_images(True),
+    Kernel.AVERAGE_POOL_IMAGES: lambda entry: images_plain.pool_images(False),
     Kernel.SOFTMAX: lambda entry: other.softmax(entry.threads),
     Kernel.MAP: lambda entry: other.map_numbers,
     Kernel.MOVE: lambda entry: other.move,
