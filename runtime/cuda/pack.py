@@ -34,9 +34,9 @@ class Packed:
         return len(self.starts) - 1
 
     @property
-    def bytes(self) -> int:
-        """Memory of float32 weights and the index."""
-        return self.weights.nbytes + self.rows.nbytes + self.starts.nbytes
+    def index(self) -> np.ndarray:
+        """What the kernel is told of its tiles."""
+        return self.starts
 
 
 def _rows(layer: Layer, outputs: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -69,13 +69,25 @@ def pack(layer: Layer, outputs: int) -> Packed:
 @dataclass(frozen=True, eq=False)
 class PackedRuns(Packed):
     """A convolution ready for the kernel with images innermost: `rows` are runs, i32[runs, 5], a `Packed` row's three
-    numbers of its first channel, its channels, and where its weights begin; `starts` count runs.
+    numbers of its first channel, its channels, and where its weights begin; `starts` count runs. Tiles of many rows
+    come first: a device that begins with the longest work ends with little waiting.
+
+    Parameters
+    ----------
+    outputs : i32[tiles], the first output channel of each tile
     """
+
+    outputs: np.ndarray
 
     @property
     def channels(self) -> np.ndarray:
         """Of each run."""
         return self.rows[:, 3]
+
+    @property
+    def index(self) -> np.ndarray:
+        """`starts`, then `outputs`, as the kernel reads them."""
+        return np.concatenate([self.starts, self.outputs])
 
 
 def pack_runs(layer: Layer, outputs: int) -> PackedRuns:
@@ -85,6 +97,8 @@ def pack_runs(layer: Layer, outputs: int) -> PackedRuns:
     channels of a pixel soon after each other.
     """
     union, kernel, places = _rows(layer, outputs)
+    order = np.argsort(-union.sum((1, 2, 3)), kind="stable")
+    union, kernel = union[order], kernel[..., order, :]
     tiles, kh, kw, c_in = union.shape
     blocks = -(-c_in // RUN_CHANNELS)
     padded = np.zeros((tiles, kh, kw, blocks * RUN_CHANNELS), bool)
@@ -101,6 +115,7 @@ def pack_runs(layer: Layer, outputs: int) -> PackedRuns:
         kernel[ky, kx, ci, tile],
         np.column_stack([places[at[1:]], lengths, first * outputs]).astype(np.int32),
         np.searchsorted(at[0], np.arange(tiles + 1)).astype(np.int32),
+        (order * outputs).astype(np.int32),
     )
     prove_runs(packed, layer, outputs)
     return packed
@@ -128,6 +143,8 @@ def prove_runs(packed: PackedRuns, layer: Layer, outputs: int) -> None:
     rows = np.concatenate([[0], np.cumsum(channels)])
     if np.any(weights_at != rows[:-1] * outputs) or np.any((channels < 1) | (channels > RUN_CHANNELS)):
         raise PlanError(f"plan of {layer.name}: expected runs of 1 to {RUN_CHANNELS} channels in order, got others.")
+    if not np.array_equal(np.sort(packed.outputs), np.arange(packed.tiles) * outputs):
+        raise PlanError(f"plan of {layer.name}: expected every {outputs} outputs in one tile, got {packed.outputs}.")
     _prove(packed, layer, outputs, int(rows[-1]), channels)
 
 

@@ -215,8 +215,8 @@ def _conv(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
         weights = packed.weights
         step = builder.launch(choice.entry, ends, layer.shape, layer.out_shape, number)
         step["tiles"] = packed.tiles
-        step["rows_at"], step["starts_at"] = builder.add("index", packed.rows), builder.add("index", packed.starts)
-        extra = packed.rows.nbytes + packed.starts.nbytes
+        step["rows_at"], step["starts_at"] = builder.add("index", packed.rows), builder.add("index", packed.index)
+        extra = packed.rows.nbytes + packed.index.nbytes
     _window(step, layer)
     step["weights_at"], step["bias_at"] = builder.add("weights", weights), builder.add("vectors", bias)
     return choice, weights.size * builder.number_bytes + bias.nbytes + extra

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from lhc_ref.modelfile import MaskedKernel
 from runtime.cuda import pack as packing
 from runtime.cuda.plan import build
 from runtime.cuda.registry import conv_entries
 from runtime.cuda.select import choose_conv, estimate_conv
-from runtime.cuda.tiles import TILES, Tile
+from runtime.cuda.tiles import TILES, ImagesTile, Tile
 from runtime.pack import PlanError
 from runtime.spec import Layer, Window, to_layers
 from tests.model_strategies import models
@@ -110,3 +111,76 @@ def test_facts_of_the_plan_are_of_its_storage():
     assert half.weights.nbytes * 2 == single.weights.nbytes
     assert all(facts.kernel.startswith("f16_") for facts in half.facts)
     assert len(half.launches) == len(single.launches) + 2
+
+
+def runs_of(packed):
+    """(tap's row, tap's column, channel, tile's first output) -> weights, of every row of every run."""
+    found = {}
+    for tile, first in enumerate(packed.outputs):
+        for run in packed.rows[packed.starts[tile] : packed.starts[tile + 1]]:
+            dy, dx, ahead, channels, at = map(int, run)
+            for k in range(channels):
+                place = dy, dx, ahead - (dy * 4 + dx) * 4 + k, int(first)
+                assert place not in found
+                found[place] = packed.weights.ravel()[at + k * packed.weights.shape[1] :][: packed.weights.shape[1]]
+    return found
+
+
+@pytest.mark.parametrize("density", [0.3, 1.0])
+def test_packed_runs_give_the_kernel_back(density):
+    layer, outputs = a_layer(density), 4
+    packed = packing.pack_runs(layer, outputs)
+    kernel = np.zeros((3, 3, 4, 8), np.float32)
+    for (dy, dx, channel, first), weights in runs_of(packed).items():
+        kernel[dy, dx, channel, first : first + outputs] = weights
+    assert np.array_equal(
+        kernel[..., :6], layer.kernel if layer.mask is None else np.where(layer.mask, layer.kernel, 0)
+    )
+    rows = np.diff(np.append(packed.rows[:, 4], packed.weights.size)) // outputs
+    of_tiles = np.add.reduceat(rows, packed.starts[:-1])
+    assert np.array_equal(of_tiles, np.sort(of_tiles)[::-1])  # the longest first
+    assert np.array_equal(rows, packed.channels)
+
+
+def test_runs_are_as_long_as_they_can_be():
+    window = Window((1, 1))
+    mask = np.zeros((1, 1, 70, 4), bool)
+    mask[0, 0, [*range(3, 40), 50, 51]] = True
+    kernel = np.ones((1, 1, 70, 4), np.float32)
+    layer = Layer("conv2d", ("n",), "x", "y", (1, 1, 70), (1, 1, 4), window, kernel=kernel, mask=mask)
+    packed = packing.pack_runs(layer, 4)
+    assert packed.rows[:, 2:4].tolist() == [[3, 29], [32, 8], [50, 2]]  # a block of 32 channels ends a run
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "match"),
+    [
+        ("rows", lambda rows: rows + np.array([0, 0, 4, 0, 0], np.int32), "expected rows of channels"),
+        ("rows", lambda rows: rows + np.array([0, 0, 0, 1, 0], np.int32), "expected runs of 1 to 32 channels in order"),
+        ("rows", lambda rows: rows + np.array([0, 0, 0, 0, 4], np.int32), "expected runs of 1 to 32 channels in order"),
+        ("starts", lambda starts: starts[:-1], "expected"),
+        ("weights", lambda weights: weights[:-1], "expected starts and weights"),
+        ("outputs", lambda outputs: outputs * 0, "expected every 4 outputs in one tile"),
+    ],
+)
+def test_runs_that_would_read_elsewhere_are_refused(field, change, match):
+    layer = a_layer()
+    packed = packing.pack_runs(layer, 4)
+    with pytest.raises(PlanError, match=match):
+        packing.prove_runs(replace(packed, **{field: change(getattr(packed, field))}), layer, 4)
+
+
+@pytest.mark.parametrize(("sizes", "match"), [((6, 4, 1), "outputs in fours"), ((16, 32, 1), "at most 48 KiB")])
+def test_tiles_of_images_that_cannot_be(sizes, match):
+    with pytest.raises(ValueError, match=match):
+        ImagesTile(*sizes)
+
+
+def test_batches_run_with_images_innermost_and_layers_by_size():
+    kernel = MaskedKernel.from_dense(big(0.1).kernel, big(0.1).mask[:, :, ::32, ::16], 32, 16)
+    spec = conv_spec(kernel, (8, 8, 256), padding="same")
+    plan = build(spec, 256)
+    assert plan.layout == "hwcn"
+    assert [len(launches) for launches in plan.stretches] == [1, 1, 1]
+    splits = [build(spec, batch, layout="hwcn").launches[1].entry.tile.split for batch in (1, 256, 4096)]
+    assert splits[0] > splits[1] >= splits[2]

@@ -22,7 +22,7 @@ REGISTERS = 128  # at most, half of them sums: a multiprocessor then holds 16 wa
 
 
 def conv_images(tile: ImagesTile) -> Callable:
-    """The kernel for a tile. Blocks: those of one output tile come one after the other."""
+    """The kernel for a tile. Blocks: those of one output tile follow each other, the tiles as they are packed."""
     outputs, warps, split, lanes = tile.outputs, tile.warps, tile.split, tile.lanes
     groups = warps // split  # of pixels and images that a block works on
     quarters, each = outputs // WIDTH, WIDTH * lanes
@@ -99,10 +99,11 @@ def conv_images(tile: ImagesTile) -> Callable:
         of_pixel = quotient(images, int32(WIDTH))
         positions = int32(step["oh"] * ow * of_pixel)
         across = quotient(int32(positions + groups * lanes - 1), int32(groups * lanes))
-        tile_number = quotient(int32(cuda.blockIdx.x), across)
+        place_of_tile = quotient(int32(cuda.blockIdx.x), across)
         group = int32(remainder(int32(cuda.blockIdx.x), across) * groups + quotient(warp, int32(split)))
         position = int32(group * lanes + lane)
         live = position < positions
+        alike = remainder(of_pixel, int32(lanes)) == 0  # all lanes of a warp have one pixel
         if not live:
             position = int32(0)
         pixel = quotient(position, of_pixel)
@@ -115,7 +116,7 @@ def conv_images(tile: ImagesTile) -> Callable:
             for j in range(outputs):
                 sums[i, j] = float32(0)
 
-        starts = int32(step["starts_at"] + tile_number)
+        starts = int32(step["starts_at"] + place_of_tile)
         run, last = index[uint32(starts)], index[uint32(starts + 1)]
         while run < last:  # as often for all warps of a block, whether they have a run or not
             at = int32(step["rows_at"] + RUN_NUMBERS * (run + part))
@@ -126,7 +127,7 @@ def conv_images(tile: ImagesTile) -> Callable:
                 place = int32((begin + index[uint32(at + 2)]) * images + image)
                 channels = index[uint32(at + 3)]
             sync_warp()
-            if channels > 0:
+            if channels > 0 and (inside or not alike):
                 first = uint32(step["weights_at"] + index[uint32(at + 4)])
                 for i in range(copies):
                     k = int32(i * each + WIDTH * lane)
@@ -154,7 +155,7 @@ def conv_images(tile: ImagesTile) -> Callable:
                     row = int32(row + 1)
             run = int32(run + split)
 
-        first = int32(tile_number * outputs)
+        first = index[uint32(step["starts_at"] + step["tiles"] + 1 + place_of_tile)]
         if split > 1:
             sync_warp()
             share(sums, 0, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, first)
