@@ -46,7 +46,8 @@ LAUNCH_S = 1.5e-6  # from one kernel to the next in a graph
 ROW_CYCLES = 36.0  # of a multiprocessor, a warp's 16 outputs of a row: half of what its multiply-adds alone would take
 RUN_CYCLES = 36.0  # of a multiprocessor, to copy a run's weights and find its place
 WARP_CYCLES, SHARING_CYCLES = 100.0, 250.0  # of a multiprocessor, to begin and end a warp, and to add shared sums up
-ROWS_LATENCY, RUN_LATENCY = 1200.0, 600.0  # from loads to products: of four rows, and of a run's weights
+ROWS_LATENCY, RUN_LATENCY = 900.0, 1100.0  # from loads to products: of four rows, and of a run's weights
+START_LATENCY = 5000.0  # to begin a kernel's first warps and to end its last ones
 
 
 @dataclass(frozen=True)
@@ -146,7 +147,8 @@ def estimate_conv(
     moved = tensor_bytes(layer, images, number_bytes) + int(all_rows.sum()) * (tile.outputs * number_bytes + 12)
     macs = int(all_rows.sum()) * tile.outputs * pixels
     if isinstance(tile, ImagesTile):
-        cycles, staged = _images_cycles(tile, executed, runs, pixels // LANES, machine)
+        alike = images // LANES % tile.lanes == 0  # lanes of a warp have one pixel, and skip together what is outside
+        cycles, staged = _images_cycles(tile, executed if alike else all_rows, runs, pixels // LANES, machine)
     else:
         cycles, staged = _nhwc_cycles(tile, all_rows, pixels, machine)
     return Estimate(
@@ -191,7 +193,8 @@ def _images_cycles(
     warps = groups * len(rows) * tile.split
     issued = groups * float(rows.sum() * ROW_CYCLES * tile.outputs / 16 + runs.sum() * RUN_CYCLES)
     issued += warps * (WARP_CYCLES + SHARING_CYCLES * (tile.split > 1))
-    waiting = float((rows / 4 * ROWS_LATENCY + runs * RUN_LATENCY).max()) / tile.split + 2 * RUN_LATENCY
+    loads = np.maximum(rows / 4, runs)
+    waiting = float((loads * ROWS_LATENCY + runs * RUN_LATENCY).max()) / tile.split + START_LATENCY
     cycles = max(waiting, issued / machine.multiprocessors + waiting / 3)
     return cycles, float(rows.sum()) * groups * tile.lanes * LANES
 

@@ -148,11 +148,17 @@ def conv_images(tile: ImagesTile) -> Callable:
                     add_row(sums, staged, uint32(mine + (row + 3) * outputs), d0, d1, d2, d3)
                     place = int32(place + 4 * images)
                     row = int32(row + 4)
-                while row < channels:
+                left_over = int32(channels - row)
+                if left_over > 0:  # loads first; instead of a row that is not there the first one again
+                    second, third = int32(images if left_over > 1 else 0), int32(2 * images if left_over > 2 else 0)
                     a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
+                    b0, b1, b2, b3 = load4(x, uint32(place), second)
+                    c0, c1, c2, c3 = load4(x, uint32(place), third)
                     add_row(sums, staged, uint32(mine + row * outputs), a0, a1, a2, a3)
-                    place = int32(place + images)
-                    row = int32(row + 1)
+                    if left_over > 1:
+                        add_row(sums, staged, uint32(mine + (row + 1) * outputs), b0, b1, b2, b3)
+                    if left_over > 2:
+                        add_row(sums, staged, uint32(mine + (row + 2) * outputs), c0, c1, c2, c3)
             run = int32(run + split)
 
         first = index[uint32(step["starts_at"] + step["tiles"] + 1 + place_of_tile)]
