@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -47,10 +48,18 @@ def facts() -> dict[str, Any]:
         "gpu": device.name.decode() if isinstance(device.name, bytes) else device.name,
         "compute_capability": list(device.compute_capability),
         "memory_bytes": [free, total],
-        "numba_cuda": cuda.__file__,
+        "numba_cuda": _version_of("numba-cuda"),
         "torch": None if torch is None else torch.__version__,
         "cudnn": None if torch is None else torch.backends.cudnn.version(),
     }
+
+
+def _version_of(package: str) -> str | None:
+    """Of an installed package; None where numba's own target is used."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _torch() -> Any:

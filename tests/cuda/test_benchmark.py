@@ -2,12 +2,25 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from benchmarks import gpu
 from tests.cuda.gpus import AVAILABLE, launching, turns
+
+ROOT = Path(__file__).parents[2]
+STORED = sorted((ROOT / "benchmarks" / "results" / "gpu").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", STORED, ids=lambda path: path.stem)
+def test_the_page_tells_what_was_measured(path):
+    page = (ROOT / "docs" / "gpu.md").read_text(encoding="utf-8")
+    report = json.loads(path.read_text(encoding="utf-8"))
+    for row in gpu.rows(report):
+        assert row in page
+    assert report["command"] in page
 
 
 @launching
