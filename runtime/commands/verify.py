@@ -19,7 +19,6 @@ from runtime.commands.inputs import Arrays, open_inputs, to_net
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow, progress
 from runtime.cuda.model import GpuModel
-from runtime.cuda.registry import HWCN, NHWC
 from runtime.kernels.machine import LANES
 from runtime.layout import LAYOUTS, Layout
 from runtime.spec import to_layers
@@ -98,9 +97,7 @@ CPU_WAYS: Ways = {layout.name: partial(OneWay, layout=layout) for layout in LAYO
 
 def ways_of(device: str) -> Ways:
     """The ways to run a batch on a device."""
-    if device == "cpu":
-        return CPU_WAYS
-    return {f"{device} {layout}": partial(GpuModel, device=device, layout=layout) for layout in (NHWC, HWCN)}
+    return CPU_WAYS if device == "cpu" else {device: partial(GpuModel, device=device)}
 
 
 def with_values_shown(spec: ModelSpec) -> ModelSpec:

@@ -11,6 +11,7 @@ from runtime.cuda.gate import cuda, launcher, simulated
 from runtime.cuda.graphs import Graph
 from runtime.cuda.plan import GpuPlan
 from runtime.cuda.registry import Entry
+from runtime.cuda.select import images_in_memory
 
 Arrays = dict[str, Any]
 Places = tuple[int, ...]  # addresses of the user's arrays
@@ -134,7 +135,7 @@ def between(plan: GpuPlan, arena: Arena, batch: int) -> Between:
     """The values between layers, in the arena. Kept, since numba is slow at making views."""
     found = arena.views.get(batch)
     if found is None or found.plan is not plan:
-        images = plan.images_in_memory(batch)
+        images = images_in_memory(batch)
         whole = arena.take("values", plan.arena_size * images, plan.storage)
         arrays = {name: whole[at * images : (at + size) * images] for name, (at, size) in plan.places.items()}
         if len(arena.views) >= MAX_BATCHES:

@@ -16,7 +16,7 @@ from runtime.cuda import memory
 from runtime.cuda.gate import cuda, failures, launcher, occupy, require_device, simulated
 from runtime.cuda.graphs import Graph
 from runtime.cuda.plan import USER, GpuPlan, Launch, build
-from runtime.cuda.registry import ENTRIES, Entry
+from runtime.cuda.registry import ENTRIES, LAYOUT, Entry
 from runtime.explain import Explanation, Part
 from runtime.model import Model, Source, Views, require_count
 from runtime.profile import LayerTime, Profile
@@ -38,10 +38,6 @@ class _Run:
     values: memory.Arrays
     stream: Any
 
-    def users(self, value: str) -> str:
-        """The name of the user's float32 array of a value."""
-        return value + USER if self.loaded.plan.copies else value
-
 
 class GpuModel(Model):
     """A model on a GPU, planned once and run many times. Made by `runtime.load(path, device="cuda")`.
@@ -51,10 +47,6 @@ class GpuModel(Model):
 
     From the second run of a batch size on a stream, what lies between the user's arrays is launched as one CUDA graph;
     and everything is, where the arrays lie where they did in a run before: pass the same ones, with `out=`.
-
-    Parameters
-    ----------
-    layout : "nhwc" or "hwcn", as tensors shall lie between layers; None: as the model of the device has it
 
     Attributes
     ----------
@@ -72,7 +64,6 @@ class GpuModel(Model):
         device: str = "cuda",
         storage: str = "float32",
         entries: tuple[Entry, ...] = ENTRIES,
-        layout: str | None = None,
     ) -> None:
         super().__init__(spec, source, views)
         self.device, self.storage = (device, storage) if source is None else (source.device, source.storage)
@@ -80,7 +71,6 @@ class GpuModel(Model):
         self.launches = self.calls = 0
         self._entries = entries
         self._forced: dict[str, Entry] = {}
-        self._layout = layout
         self._lock = threading.RLock()
         self._gpu_plans: dict[int, GpuPlan] = {}
         self._forget()
@@ -99,7 +89,7 @@ class GpuModel(Model):
                     oldest = next(iter(self._gpu_plans))
                     del self._gpu_plans[oldest]
                     self._loaded.pop(oldest, None)
-                self._gpu_plans[size] = build(self.spec, size, self.storage, self._entries, self._forced, self._layout)
+                self._gpu_plans[size] = build(self.spec, size, self.storage, self._entries, self._forced)
             return self._gpu_plans[size]
 
     @contextmanager
@@ -180,14 +170,14 @@ class GpuModel(Model):
                 host = np.ascontiguousarray(view.inward(array)).reshape(-1)
                 values = run.arena.take(f"input {name}", host.size, "float32")
                 values.copy_to_device(host, stream)
-            run.values[run.users(view.value)] = values.reshape(values.size)
+            run.values[view.value + USER] = values.reshape(values.size)
         waiting = []
         for name, array in made.items():
             view, values = self._output_views[name], array
             if not memory.is_device_array(array):
                 values = run.arena.take(f"output {name}", array.size, "float32")
                 waiting.append((values, array, view))
-            run.values[run.users(view.value)] = values.reshape(values.size)
+            run.values[view.value + USER] = values.reshape(values.size)
         self._launch_all(run)
         for values, array, view in waiting:
             host = values.copy_to_host(stream=stream)
@@ -290,7 +280,7 @@ class GpuModel(Model):
                 host = np.zeros(batch * int(np.prod(shapes[name])), np.float32)
                 values = run.arena.take(f"timed {name}", host.size, "float32")
                 values.copy_to_device(host)
-                run.values[run.users(name)] = values
+                run.values[name + USER] = values
             launches, busy = run.loaded.plan.launches, run.arena.take("busy", 1, "float32")
             for _ in range(repeats + 1):
                 marks = [cuda().event() for _ in range(len(launches) + 1)]
@@ -317,7 +307,7 @@ class GpuModel(Model):
         return Profile(batch, 1, repeats, total, layers, *copies, 0.0)
 
     def trial(self, batch: int, repeats: int = 5, threads: int | None = None) -> dict[str, str]:
-        """Try both layouts and every tile for every convolution on the device at a batch size, and keep the fastest.
+        """Try every tile for every convolution on the device at a batch size, and keep the fastest for each layer.
         `threads` is not used; accepted as `Model.trial` has it. The times are not kept: `save_trial` has none to write.
 
         Returns
@@ -325,29 +315,20 @@ class GpuModel(Model):
         Kernel names by layer. Which is faster depends on the device and the moment; results do not change.
         """
         layers = [facts.layer.partition("+")[0] for facts in self.gpu_plan(batch).facts]
+        best: dict[str, tuple[float, Entry]] = {}
         with self._lock:
-            totals: dict[str, tuple[float, dict[str, Entry]]] = {}
-            for layout in dict.fromkeys(entry.layout for entry in self._entries if entry.layout and entry.tile):
-                best: dict[str, tuple[float, Entry]] = {}
-                others = np.inf
-                for entry in (entry for entry in self._entries if entry.tile and entry.layout == layout):
-                    self._force(dict.fromkeys(layers, entry), layout)
-                    times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
-                    others = min(
-                        others, sum(t for t, la in zip(times, plan.launches, strict=True) if la.entry != entry)
-                    )
-                    for seconds, launch in zip(times, plan.launches, strict=True):
-                        if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
-                            best[layers[launch.layer]] = seconds, entry
-                total = others + sum(seconds for seconds, _ in best.values())
-                totals[layout] = total, {layer: entry for layer, (_, entry) in best.items()}
-            layout = min(totals, key=lambda name: totals[name][0])
-            self._force(totals[layout][1], layout)
+            for entry in (entry for entry in self._entries if entry.tile is not None):
+                self._force(dict.fromkeys(layers, entry))
+                times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
+                for seconds, launch in zip(times, plan.launches, strict=True):
+                    if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
+                        best[layers[launch.layer]] = seconds, entry
+            self._force({layer: entry for layer, (_, entry) in best.items()})
         return {layer: entry.name(self.storage) for layer, entry in self._forced.items()}
 
-    def _force(self, forced: dict[str, Entry], layout: str) -> None:
-        """Use this layout, and these kernels for these layers, by name, in plans from now on."""
-        self._forced, self._layout = forced, layout
+    def _force(self, forced: dict[str, Entry]) -> None:
+        """Use these kernels for these layers, by name, in plans from now on."""
+        self._forced = forced
         self._gpu_plans.clear()
         self._loaded.clear()
 
@@ -355,7 +336,7 @@ class GpuModel(Model):
         """What each layer runs and why, with the roofline that the choice rests on; nothing in it is measured."""
         require_count("batch", batch)
         plan = self.gpu_plan(batch)
-        return Explanation(batch, (Part(batch, plan.layout, plan.bytes, plan.facts),))
+        return Explanation(batch, (Part(batch, LAYOUT, plan.bytes, plan.facts),))
 
     def packed_bytes(self, batch: int) -> int:
         """Memory of the device that the weights take."""
@@ -366,9 +347,7 @@ class GpuModel(Model):
         return 0
 
     def _with_source(self, source: Source | None) -> "GpuModel":
-        return GpuModel(
-            self.spec, source, device=self.device, storage=self.storage, entries=self._entries, layout=self._layout
-        )
+        return GpuModel(self.spec, source, device=self.device, storage=self.storage, entries=self._entries)
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

@@ -9,8 +9,8 @@ from numba.core import config
 
 from runtime.cuda import memory
 from runtime.cuda.model import GpuModel
-from runtime.cuda.registry import conv_entries, images_entries, plain_entries
-from runtime.cuda.tiles import IMAGES_TILES, TILES, ImagesTile, Tile
+from runtime.cuda.registry import conv_entries, plain_entries
+from runtime.cuda.tiles import TILES, Tile
 from tests.runtime.nets import CANARY, POISON
 from tests.tolerances import assert_identical
 
@@ -27,23 +27,19 @@ else:
         return nullcontext()
 
 
-# Tiles of a few threads, as odd as the rules allow: a single thread across, several chunks of outputs to write.
-TINY = (Tile(4, 2, 2, 2, 2), Tile(8, 8, 2, 4, 4), Tile(2, 1, 1, 1, 1), Tile(6, 4, 3, 2, 2), Tile(4, 8, 4, 2, 2))
-# Warps of fewer lanes than a GPU's, which only the simulator has.
-TINY_IMAGES = (ImagesTile(4, 1, 1, 1), ImagesTile(8, 2, 1, 2), ImagesTile(4, 2, 2, 3), ImagesTile(4, 6, 3, 1))
-TRIED = (*TINY, *TINY_IMAGES) if SIMULATED else (*TINY, *TILES, *IMAGES_TILES)
-tiles_to_try = pytest.mark.parametrize("tile", TRIED, ids=lambda tile: tile.name)
-ONE_OF_EACH = (TINY[0], TINY_IMAGES[2] if SIMULATED else IMAGES_TILES[1])
-layouts_to_try = pytest.mark.parametrize("tile", ONE_OF_EACH, ids=["nhwc", "hwcn"])
+# Tiles of warps of fewer lanes than a GPU's, which only the simulator has: one lane, a lane that fills no warp, several
+# warps of a block with and without a tile in common, several fours of outputs.
+TINY = (Tile(4, 1, 1, 1), Tile(8, 2, 1, 2), Tile(4, 2, 2, 3), Tile(4, 6, 3, 1), Tile(16, 4, 2, 2))
+tiles_to_try = pytest.mark.parametrize("tile", TINY if SIMULATED else TILES, ids=lambda tile: tile.name)
 PLAIN = plain_entries(8, 2, 4) if SIMULATED else plain_entries()
+SMALL_TILE = TINY[2] if SIMULATED else TILES[0]
 
 
 def entries_of(tile):
     """All kernels, with this tile alone for convolutions."""
-    return (conv_entries if isinstance(tile, Tile) else images_entries)((tile,)) + PLAIN
+    return conv_entries((tile,)) + PLAIN
 
 
-ENTRIES = {tile: entries_of(tile) for tile in (*TINY, *TINY_IMAGES)}
 ORDERS = {"ordered": lambda items: items, "reversed": lambda items: items[::-1]}
 GUARD = 64  # numbers on each side of a buffer
 
@@ -75,7 +71,7 @@ class GuardedArena(memory.Arena):
 class GuardedGpuModel(GpuModel):
     """A GPU model with one tile, in guarded and poisoned memory."""
 
-    def __init__(self, spec, tile=TINY[0], **options):
+    def __init__(self, spec, tile=SMALL_TILE, **options):
         super().__init__(spec, entries=entries_of(tile), **options)
 
     def run(self, x, order=ORDERS["ordered"], **options):

@@ -9,14 +9,12 @@ from numba import cuda
 from runtime.cuda.gate import DeviceError
 from runtime.cuda.graphs import Graph
 from runtime.cuda.model import GpuModel
-from runtime.cuda.registry import ENTRIES
 from tests.cuda.gpus import AVAILABLE, SIMULATED
 from tests.runtime.nets import classifier, definition
 from tests.strategies import numbers
 from tests.tolerances import assert_exact
 
 pytestmark = pytest.mark.skipif(SIMULATED or not AVAILABLE, reason="needs an NVIDIA GPU: python -m benchmarks.gpu")
-LAYOUTS = ("nhwc", "hwcn")
 
 
 def x_of(batch, seed=0):
@@ -29,15 +27,12 @@ def want_of(x):
     return definition(spec, {spec.inputs[0].name: x})[spec.outputs[0]]
 
 
-def model(layout="hwcn", **options):
-    return GpuModel(
-        classifier(), entries=tuple(one for one in ENTRIES if one.tile is None or one.layout == layout), **options
-    )
+def model():
+    return GpuModel(classifier())
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_graphs_compute_what_single_launches_did(layout):
-    made, first = model(layout), None
+def test_graphs_compute_what_single_launches_did():
+    made, first = model(), None
     for batch in (5, 5, 5, 64, 64, 5, 5):  # the memory moves for 64 images: what was recorded is recorded anew
         x = x_of(batch, seed=batch)
         y = made.run(cuda.to_device(x)).copy_to_host()
@@ -59,9 +54,8 @@ def test_graphs_compute_what_single_launches_did(layout):
     assert (made.launches - before[0], made.calls - before[1]) == (launches, 1)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_graphs_run_in_the_order_of_their_stream(layout):
-    made, x, wants = model(layout), x_of(8), []
+def test_graphs_run_in_the_order_of_their_stream():
+    made, x, wants = model(), x_of(8), []
     streams = [0, cuda.stream(), cuda.stream()]
     for turn in range(3):
         for stream in streams:
@@ -82,8 +76,7 @@ def test_what_cannot_be_recorded_is_an_error_of_the_device():
 
 
 @pytest.mark.parametrize("library", ["torch", "cupy"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_arrays_of_other_libraries_are_read_and_written_where_they_are(library, layout):
+def test_arrays_of_other_libraries_are_read_and_written_where_they_are(library):
     module = pytest.importorskip(library)
     x = x_of(6)
     if library == "torch":
@@ -93,7 +86,7 @@ def test_arrays_of_other_libraries_are_read_and_written_where_they_are(library, 
         sent, out = module.asarray(x), module.full((6, *want_of(x).shape[1:]), np.nan, np.float32)
         place, fetch, done = sent.data.ptr, module.asnumpy, module.cuda.runtime.deviceSynchronize
     assert cuda.as_cuda_array(sent).__cuda_array_interface__["data"][0] == place
-    made = model(layout)
+    made = model()
     for _ in range(3):
         assert made.run(sent, out=out) is out
         done()

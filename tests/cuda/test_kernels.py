@@ -11,19 +11,10 @@ from lhc_ref.evaluate import evaluate_with_bounds
 from lhc_ref.modelfile import OPS, MaskedKernel, validate
 from runtime.cuda.plan import FAMILIES, build
 from runtime.cuda.registry import ENTRIES as REGISTERED
-from runtime.cuda.registry import IN_IMAGES, Kernel
-from runtime.cuda.tiles import IMAGES_TILES, TILES
+from runtime.cuda.registry import Kernel
+from runtime.cuda.tiles import TILES, Tile
 from tests import oracle
-from tests.cuda.gpus import (
-    ONE_OF_EACH,
-    ORDERS,
-    SIMULATED,
-    TINY,
-    GuardedGpuModel,
-    launching,
-    layouts_to_try,
-    tiles_to_try,
-)
+from tests.cuda.gpus import ORDERS, SIMULATED, SMALL_TILE, TINY, GuardedGpuModel, launching, tiles_to_try
 from tests.model_strategies import ROUNDING, model_inputs, models
 from tests.modelfile_bytes import golden_spec, golden_spec_1_1
 from tests.runtime.kernel_cases import LayerCase
@@ -63,7 +54,7 @@ def test_corner(tile, corner):
 
 
 @launching
-@pytest.mark.parametrize("tile", [*TILES, *IMAGES_TILES], ids=lambda tile: tile.name)
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_every_registered_tile(tile, storage):
     """More pixels than one block of the small tiles, more rows than one chunk, a last chunk and tile cut short."""
@@ -88,30 +79,34 @@ def test_within_the_rounding_bound_on_real_numbers(tile, groups):
 
 @launching
 @pytest.mark.parametrize("density", [None, 0.4])
-@layouts_to_try
 @in_every_order
-def test_depthwise(density, tile, order):
+def test_depthwise(density, order):
     case = layer((4, 3), groups=4, density=density, residual=True, relu=True)
-    solve(replace(case, conv=replace(case.conv, c_in=4, c_out=4)).problem(exact=True), tile, order)
+    solve(replace(case, conv=replace(case.conv, c_in=4, c_out=4)).problem(exact=True), SMALL_TILE, order)
 
 
 @launching
-def test_no_bit_depends_on_the_tile_in_nhwc():
+def test_no_bit_depends_on_the_block_or_the_batch():
+    """Sums are added in one order, and shared sums in that of their warps, in any block, lane or batch."""
     problem = layer(residual=True).problem(exact=False)
-    results = [solve(problem, tile) for tile in TINY]
-    for other in results[1:]:
-        assert_identical(other, results[0])
+    alone = [Tile(4, 1, 1, 1), Tile(4, 2, 1, 2)] if SIMULATED else [Tile(16, 4), Tile(16, 8)]
+    shared = [Tile(4, 2, 2, 3), Tile(4, 4, 2, 1)] if SIMULATED else [Tile(16, 4, 2), Tile(16, 2, 2)]
+    for tiles in (alone, shared):
+        first, *others = [solve(problem, tile) for tile in tiles]
+        for other in others:
+            assert_identical(other, first)
+        one = GuardedGpuModel(problem.spec, tiles[0]).run({name: x[:1] for name, x in problem.inputs.items()})
+        assert_identical(one, first[:1])
 
 
 @launching
-@layouts_to_try
 @pytest.mark.parametrize("op", sorted(OPS))
-def test_each_operator_within_its_bound(op, tile):
+def test_each_operator_within_its_bound(op):
     @few
     @given(spec=models(max_nodes=1, ops={op}, max_channels=5), batch=st.integers(1, 3), seed=st.integers(0, 99))
     def check(spec, batch, seed):
         inputs = model_inputs(spec, batch, seed)
-        y = GuardedGpuModel(spec, tile).run(inputs, ORDERS["reversed"])
+        y = GuardedGpuModel(spec).run(inputs, ORDERS["reversed"])
         got = y if isinstance(y, dict) else {spec.outputs[0]: y}
         for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
             assert_within(got[name], value, bound, np.float32)
@@ -120,16 +115,15 @@ def test_each_operator_within_its_bound(op, tile):
 
 
 @launching
-@layouts_to_try
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @few
 @given(
     spec=models(exact=True, ops=OPS.keys() - ROUNDING, max_channels=5), batch=st.integers(1, 5), seed=st.integers(0, 9)
 )
-def test_whole_numbers_come_out_exactly(storage, tile, spec, batch, seed):
+def test_whole_numbers_come_out_exactly(storage, spec, batch, seed):
     inputs = model_inputs(spec, batch, seed, exact=True)
     values = definition(spec, inputs)
-    y = GuardedGpuModel(spec, tile, storage=storage).run(inputs)
+    y = GuardedGpuModel(spec, storage=storage).run(inputs)
     got = y if isinstance(y, dict) else {spec.outputs[0]: y}
     if max(np.abs(value).max() for value in values.values()) < (2**11 if storage == "float16" else 2**20):
         for name in spec.outputs:
@@ -138,25 +132,23 @@ def test_whole_numbers_come_out_exactly(storage, tile, spec, batch, seed):
 
 @launching
 @in_every_order
-@pytest.mark.parametrize("tile", [TINY[1], ONE_OF_EACH[1]], ids=["nhwc", "hwcn"])
 @pytest.mark.parametrize("make", [golden_spec, golden_spec_1_1])
-def test_the_golden_graphs(make, tile, order):
+def test_the_golden_graphs(make, order):
     spec = validate(make())
     inputs = model_inputs(spec, 2, 0)
-    y = GuardedGpuModel(spec, tile).run(inputs, order)
+    y = GuardedGpuModel(spec).run(inputs, order)
     got = y if isinstance(y, dict) else {spec.outputs[0]: y}
     for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
         assert_within(got[name], value, bound, np.float32)
 
 
 @launching
-@layouts_to_try
-def test_half_precision_rounds_what_is_stored_and_nothing_else(tile):
+def test_half_precision_rounds_what_is_stored_and_nothing_else():
     """Against the exact result for rounded numbers: float32's bound, and one rounding of the output."""
     kernel, x, bias = (numbers(3, name, shape, exact=False) for name, shape in HALF_SHAPES.items())
     kernel_16, x_16 = kernel.astype(np.float16), x.astype(np.float16)
     spec = conv_spec(kernel, x.shape[1:], bias, padding="same")
-    got = GuardedGpuModel(spec, tile, storage="float16").run(x)
+    got = GuardedGpuModel(spec, storage="float16").run(x)
     want = oracle.conv2d(x_16, kernel_16, bias, padding="same")
     magnitude = oracle.conv2d(np.abs(x_16), np.abs(kernel_16), np.abs(bias), padding="same")
     inner = sum_bound(magnitude, kernel[..., 0].size + 2, np.float32)
@@ -211,14 +203,13 @@ def test_half_precision_adds_up_in_float32(case):
     for number in inputs["x"].ravel()[:: 2 if case == "depthwise" else 1]:  # the same sum in float16
         total = np.float16(total + np.float16(number))
     assert total < 2056
-    for tile in (*TINY, ONE_OF_EACH[1]):
+    for tile in TINY if SIMULATED else TILES:
         got = GuardedGpuModel(spec, tile, storage="float16").run(inputs)
         assert_exact(got, np.full(got.shape, want, np.float32))
 
 
 @launching
-@layouts_to_try
-def test_softmax_of_half_precision_adds_up_in_float32(tile):
+def test_softmax_of_half_precision_adds_up_in_float32():
     """The exact result for rounded logits, float32's bound, and one rounding of the output."""
     x = numbers(5, "x", (2, 300), exact=False)
     spec = net({"x": (300,)}, ["y"], ("softmax", "y", ["x"]))
@@ -226,17 +217,18 @@ def test_softmax_of_half_precision_adds_up_in_float32(tile):
     want, inner = oracle.softmax(x_16), softmax_bound(x_16)
     smallest = float(np.finfo(np.float16).smallest_subnormal)
     bound = inner + unit_roundoff(np.float16) * (want + inner) + smallest
-    assert_within(GuardedGpuModel(spec, tile, storage="float16").run({"x": x}), want, bound, np.float32)
+    assert_within(GuardedGpuModel(spec, storage="float16").run({"x": x}), want, bound, np.float32)
 
 
 @launching
 def test_missing_weights_keep_nan_and_infinity_out():
-    """Of two input channels each is read by one output, which a tile of one output makes."""
-    kernel = np.array([[[[1, 0], [0, 2]]]], np.float32)
+    """Of two input channels each is read by four outputs, which one tile makes."""
+    kernel = np.repeat(np.array([[[[1, 0], [0, 2]]]], np.float32), 4, axis=3)
     spec = conv_spec(MaskedKernel.from_dense(kernel, kernel != 0, 1, 1), (1, 3, 2))
     x = np.array([[[[1, np.nan], [np.inf, 2], [3, 4]]]], np.float32)
-    y = GuardedGpuModel(spec, TINY[2]).run(x)
-    np.testing.assert_array_equal(y, np.array([[[[1, np.nan], [np.inf, 4], [3, 8]]]], np.float32))  # NaN of any bits
+    y = GuardedGpuModel(spec, Tile(4, 1, 1, 1 if SIMULATED else 32)).run(x)
+    want = np.array([[[[1, np.nan], [np.inf, 4], [3, 8]]]], np.float32)
+    np.testing.assert_array_equal(y, np.repeat(want, 4, axis=3))  # NaN of any bits
 
 
 @launching
@@ -253,8 +245,6 @@ def test_every_kernel_is_registered_once_and_reached():
     names = [entry.name("float32") for entry in REGISTERED]
     assert len(set(names)) == len(names)
     assert {entry.kernel for entry in REGISTERED} == set(Kernel)
-    makers, layouts = (golden_spec, golden_spec_1_1), ("nhwc", "hwcn")
-    plans = [build(make(), 2, layout=layout) for make in makers for layout in layouts]
+    plans = [build(make(), 2) for make in (golden_spec, golden_spec_1_1)]
     used = {launch.entry.kernel for plan in plans for launch in plan.launches}
-    families = {Kernel.DEPTHWISE, *FAMILIES.values()}
-    assert used | families | {IN_IMAGES.get(family, family) for family in families} == set(Kernel)
+    assert used | set(FAMILIES.values()) | {Kernel.DEPTHWISE} == set(Kernel)

@@ -11,8 +11,10 @@ from lhc_ref.modelfile import InputError
 from runtime.cuda import gate, memory, plan
 from runtime.cuda.model import MAX_PLANS, GpuModel
 from runtime.cuda.pack import LIMIT
+from runtime.cuda.registry import conv_entries
+from runtime.cuda.tiles import TILES
 from runtime.views import View
-from tests.cuda.gpus import ENTRIES, SIMULATED, TINY, launching, turns
+from tests.cuda.gpus import PLAIN, SIMULATED, SMALL_TILE, TINY, entries_of, launching, turns
 from tests.runtime.nets import classifier, conv_spec, definition, images, net
 from tests.strategies import numbers
 from tests.tolerances import assert_exact, assert_identical
@@ -29,7 +31,7 @@ def in_turns():
 
 
 def model(spec=SMALL, **options):
-    return GpuModel(spec, entries=ENTRIES[TINY[0]], **options)
+    return GpuModel(spec, entries=entries_of(SMALL_TILE), **options)
 
 
 def x_of(batch=2):
@@ -140,7 +142,8 @@ def test_memory_is_kept_and_grown_only_for_larger_batches(monkeypatch):
 
     assert len(allocations(2)) == 3  # values, input, output
     assert allocations(2) == allocations(1) == []
-    assert len(allocations(3)) == 3
+    assert len(allocations(4)) == 2  # input and output: between layers images fill up to four
+    assert len(allocations(5)) == 3
 
 
 @launching
@@ -152,9 +155,9 @@ def test_grids_and_views_are_made_once(monkeypatch):
     assert runs[0].values == runs[1].values
     for _ in range(3):
         made.run(x_of())
-    assert len(grids) == 1
+    assert len(grids) == 3
     made.run(x_of(), stream=cuda.stream())
-    assert len(grids) == 2
+    assert len(grids) == 6
 
 
 @launching
@@ -183,7 +186,7 @@ def test_threads_take_turns():
 def test_launches_are_counted_and_plans_dropped():
     made = model()
     made.run(x_of())
-    assert made.launches == len(made.gpu_plan(2).launches) == 1
+    assert made.launches == len(made.gpu_plan(2).launches) == 3
     for batch in (1, 2, 3, 5, 9, 17):
         made.gpu_plan(batch)
     assert len(made._gpu_plans) == MAX_PLANS
@@ -192,7 +195,7 @@ def test_launches_are_counted_and_plans_dropped():
 @launching
 @pytest.mark.filterwarnings("ignore:Simulator timings are bogus")
 def test_trial_and_profile_time_every_launch():
-    made = GpuModel(classifier(), entries=ENTRIES[TINY[0]] + ENTRIES[TINY[1]][:1])
+    made = GpuModel(classifier(), entries=(*conv_entries(TINY[:2] if SIMULATED else TILES), *PLAIN))
     before = made.run(images(2))
     found = made.trial(2, repeats=1)
     convolutions = [facts for facts in made.explain(2).rows if "conv2d" in facts.kernel]
@@ -226,5 +229,5 @@ def test_explain_needs_no_launch():
 def test_a_batch_beyond_32_bits_is_refused():
     built = plan.build(SMALL, 1)
     assert built.steps_for(built.most_images)["size"].max() < LIMIT
-    with pytest.raises(InputError, match=r"batch: expected at most 119,304,647 images, got 119,304,648. Split it."):
+    with pytest.raises(InputError, match=r"batch: expected at most 119,304,644 images, got 119,304,645. Split it."):
         built.steps_for(built.most_images + 1)

@@ -1,122 +1,185 @@
-"""Convolution over lists of kept rows: structured, unstructured, dense and grouped layers, and dense layers.
+"""Convolution over runs of kept rows, whatever the mask: structured, unstructured, dense, grouped; and dense layers.
 
-A *row* is one kept (tap, input channel) of a tile of output channels, as on the CPU, in the order (ky, kx, ci). A block
-makes `pixels` x `outputs` numbers: it stages `depth` rows at a time in shared memory, activations of all its pixels and
-weights of all its outputs, and each thread adds the products to its part in registers. The lanes that stage are rows:
-where adjacent input channels are kept together, as masks of groups keep them, they read adjacent numbers of a pixel.
-The lanes that multiply are pixels: they read side by side, and weights all at one address. One number of padding behind
-every row of activations keeps both free of bank conflicts.
+A *run* is some adjacent input channels of one tap that a tile of output channels keeps. A warp makes one tile for 128
+numbers of a channel (pixels times images): each lane has four images of a pixel, and their sums with all outputs of the
+tile, in registers. For each run the warp copies the weights to shared memory of its own and then reads, for each row,
+four images at once. Lanes read side by side whatever the tap; taps outside the image are skipped. A warp waits for
+no other, except where `split` warps share the runs of a tile and add up their sums at the end.
 """
 
 from collections.abc import Callable
 
-from numba import cuda
-from numpy import float32, int32, uint32
+from numba import cuda, float32, int32
+from numpy import uint32
 
-from runtime.cuda.kernels.options import kernel
+from runtime.cuda.kernels.options import device, kernel_of_registers
 from runtime.cuda.kernels.other import limit
+from runtime.cuda.kernels.wide import WIDTH, load4, quotient, remainder, store4, sync_warp
+from runtime.cuda.step import RUN_CHANNELS, RUN_NUMBERS
 from runtime.cuda.tiles import Tile
 
-HELD = 8  # activations that a thread has on their way from memory at once
+REGISTERS = 128  # at most, half of them sums: a multiprocessor then holds 16 warps
 
 
 def conv(tile: Tile) -> Callable:
-    """The kernel for a tile. Blocks: output tiles of a group of pixels come one after the other."""
-    pixels, outputs, depth, threads = tile.pixels, tile.outputs, tile.depth, tile.threads
-    mine, wide = tile.thread_pixels, tile.thread_outputs
-    activations, weights_shape, places = (depth, pixels + 1), (depth, outputs), (3, pixels)
-    accumulators = (mine, wide)
-    across = pixels // mine  # threads side by side along the pixels
-    apart = threads // depth  # pixels that are staged at once
-    loads = pixels // apart
-    held = HELD if loads % HELD == 0 else 1
-    weight_count = depth * outputs
+    """The kernel for a tile. Blocks: those of one output tile follow each other, the tiles as they are packed."""
+    outputs, warps, split, lanes = tile.outputs, tile.warps, tile.split, tile.lanes
+    groups = warps // split  # of pixels and images that a block works on
+    quarters, each = outputs // WIDTH, WIDTH * lanes
+    copies = -(-RUN_CHANNELS * outputs // each)  # by each lane, of a run's weights
+    of_warp = max(RUN_CHANNELS * outputs, WIDTH * each)  # numbers of shared memory
+    sums_shape, staged_numbers = (WIDTH, outputs), warps * of_warp
 
-    @kernel
-    def conv_rows(steps, number, x, other, weights, vectors, index, out):
-        step = steps[number]
-        staged = cuda.shared.array(activations, float32)
-        staged_weights = cuda.shared.array(weights_shape, float32)
-        begin = cuda.shared.array(places, int32)
-        sums = cuda.local.array(accumulators, float32)
-        values = cuda.local.array(mine, float32)
-        flight = cuda.local.array(held, float32)
-        thread = int32(cuda.threadIdx.x)
-        tiles, count, c_out = step["tiles"], step["pixels"], step["out_c"]
-        tile_number = int32(int32(cuda.blockIdx.x) % tiles)
-        first_pixel = int32(int32(cuda.blockIdx.x) // tiles * pixels)
-        first_output = int32(tile_number * outputs)
-        h, w, plane, ow = step["h"], step["w"], int32(step["oh"] * step["ow"]), step["ow"]
+    @device
+    def add_column(sums, output, weight, a, b, c, d):
+        """Four images times one weight."""
+        sums[0, output] += a * weight
+        sums[1, output] += b * weight
+        sums[2, output] += c * weight
+        sums[3, output] += d * weight
 
-        for i in range(thread, pixels, threads):  # where each pixel's window begins: row, column, place
-            pixel = int32(first_pixel + i)
-            if pixel >= count:
-                pixel = int32(count - 1)
-            image = int32(pixel // plane)
-            inside = int32(pixel - image * plane)
-            oy = int32(inside // ow)
-            iy = int32(oy * step["stride_y"] - step["pad_top"])
-            ix = int32((inside - oy * ow) * step["stride_x"] - step["pad_left"])
-            begin[0, i] = iy
-            begin[1, i] = ix
-            begin[2, i] = int32(((image * h + iy) * w + ix) * step["c"])
-        for i in range(mine):
-            for j in range(wide):
-                sums[i, j] = float32(0)
+    @device
+    def add_row(sums, weights, at, a, b, c, d):
+        """Four images of a row times the weights of all outputs, which begin at `at`."""
+        for j in range(quarters):
+            w0, w1, w2, w3 = load4(weights, at, int32(WIDTH * j))
+            add_column(sums, WIDTH * j, w0, a, b, c, d)
+            add_column(sums, WIDTH * j + 1, w1, a, b, c, d)
+            add_column(sums, WIDTH * j + 2, w2, a, b, c, d)
+            add_column(sums, WIDTH * j + 3, w3, a, b, c, d)
+
+    @device
+    def emit(step, vectors, other, out, pixel, image, channel, y0, y1, y2, y3):
+        """Bias, residual, limits: four images of an output, written."""
+        c_out, images, low, high = step["out_c"], step["lanes"], step["low"], step["high"]
+        if channel < c_out:
+            bias = vectors[uint32(step["bias_at"] + channel)]
+            target = uint32((pixel * c_out + channel) * images + image)
+            y0, y1, y2, y3 = y0 + bias, y1 + bias, y2 + bias, y3 + bias
+            if step["has_other"]:
+                r0, r1, r2, r3 = load4(other, target, int32(0))
+                y0, y1, y2, y3 = y0 + r0, y1 + r1, y2 + r2, y3 + r3
+            y0, y1 = limit(y0, low, high), limit(y1, low, high)
+            y2, y3 = limit(y2, low, high), limit(y3, low, high)
+            store4(out, target, y0, y1, y2, y3)
+
+    @device
+    def put(sums, output, staged, at):
+        """Four images of a warp's sums for an output, for the other warps of its tile."""
+        store4(staged, at, sums[0, output], sums[1, output], sums[2, output], sums[3, output])
+
+    @device
+    def share(sums, first, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, channel):
+        """Four outputs of the warps that share a tile, added up in their order; each warp adds and writes some."""
+        place = int32(WIDTH * lane)
+        put(sums, first, staged, uint32(warp * of_warp + place))
+        put(sums, first + 1, staged, uint32(warp * of_warp + each + place))
+        put(sums, first + 2, staged, uint32(warp * of_warp + 2 * each + place))
+        put(sums, first + 3, staged, uint32(warp * of_warp + 3 * each + place))
+        cuda.syncthreads()
+        for k in range(part, WIDTH, split):
+            at = uint32((warp - part) * of_warp + k * each + place)
+            y0, y1, y2, y3 = load4(staged, at, int32(0))
+            for number in range(1, split):
+                z0, z1, z2, z3 = load4(staged, at, int32(number * of_warp))
+                y0, y1, y2, y3 = y0 + z0, y1 + z1, y2 + z2, y3 + z3
+            if live:
+                emit(step, vectors, other, out, pixel, image, int32(channel + k), y0, y1, y2, y3)
         cuda.syncthreads()
 
-        row_here, pixel_here = int32(thread % depth), int32(thread // depth)
-        across_here, output_here = int32(thread % across), int32(thread // across * wide)
-        row, last = index[uint32(step["starts_at"] + tile_number)], index[uint32(step["starts_at"] + tile_number + 1)]
-        while row < last:
-            dy, dx, ahead, live = int32(0), int32(0), int32(0), row + row_here < last
-            if live:
-                at = int32(step["rows_at"] + 3 * (row + row_here))
-                dy, dx, ahead = index[uint32(at)], index[uint32(at + 1)], index[uint32(at + 2)]
-            for first in range(pixel_here, pixels, apart * held):
-                for i in range(held):
-                    place = int32(first + i * apart)
-                    iy, ix = int32(begin[0, place] + dy), int32(begin[1, place] + dx)
-                    flight[i] = float32(0)
-                    if live and iy >= 0 and iy < h and ix >= 0 and ix < w:
-                        flight[i] = float32(x[uint32(begin[2, place] + ahead)])
-                for i in range(held):
-                    staged[row_here, int32(first + i * apart)] = flight[i]
-            left = int32((last - row) * outputs)
-            for i in range(thread, weight_count, threads):
-                value = float32(0)
-                if i < left:
-                    value = float32(weights[uint32(step["weights_at"] + row * outputs + i)])
-                staged_weights[int32(i // outputs), int32(i % outputs)] = value
-            cuda.syncthreads()
-            for k in range(depth):
-                for i in range(mine):
-                    values[i] = staged[k, int32(across_here + i * across)]
-                for j in range(wide):
-                    weight = staged_weights[k, int32(output_here + j)]
-                    for i in range(mine):
-                        sums[i, j] += values[i] * weight
-            cuda.syncthreads()
-            row = int32(row + depth)
+    @kernel_of_registers(REGISTERS)
+    def conv_runs(steps, number, x, other, weights, vectors, index, out):
+        step = steps[number]
+        sums = cuda.local.array(sums_shape, float32)
+        staged = cuda.shared.array(staged_numbers, float32)
+        thread = int32(cuda.threadIdx.x)
+        warp, lane = quotient(thread, int32(lanes)), remainder(thread, int32(lanes))
+        mine, part = int32(warp * of_warp), remainder(warp, int32(split))
+        h, w, ow, images = step["h"], step["w"], step["ow"], step["lanes"]
+        of_pixel = quotient(images, int32(WIDTH))
+        positions = int32(step["oh"] * ow * of_pixel)
+        across = quotient(int32(positions + groups * lanes - 1), int32(groups * lanes))
+        place_of_tile = quotient(int32(cuda.blockIdx.x), across)
+        group = int32(remainder(int32(cuda.blockIdx.x), across) * groups + quotient(warp, int32(split)))
+        position = int32(group * lanes + lane)
+        live = position < positions
+        alike = remainder(of_pixel, int32(lanes)) == 0  # all lanes of a warp have one pixel
+        if not live:
+            position = int32(0)
+        pixel = quotient(position, of_pixel)
+        image = int32((position - pixel * of_pixel) * WIDTH)
+        oy = quotient(pixel, ow)
+        top = int32(oy * step["stride_y"] - step["pad_top"])
+        left = int32((pixel - oy * ow) * step["stride_x"] - step["pad_left"])
+        begin = int32((top * w + left) * step["c"])
+        for i in range(WIDTH):
+            for j in range(outputs):
+                sums[i, j] = float32(0)
 
-        # Through shared memory, so that lanes write adjacent channels of a pixel.
-        low, high, bias_at, has_other = step["low"], step["high"], step["bias_at"], step["has_other"]
-        for part in range(0, outputs, depth):
-            if output_here // depth * depth == part:
-                for j in range(wide):
-                    for i in range(mine):
-                        staged[int32(output_here - part + j), int32(across_here + i * across)] = sums[i, j]
-            cuda.syncthreads()
-            channel = int32(first_output + part + row_here)
-            if channel < c_out and part + row_here < outputs:
-                bias = vectors[uint32(bias_at + channel)]
-                for each in range(pixel_here, pixels, apart):
-                    if first_pixel + each < count:
-                        target = uint32((first_pixel + each) * c_out + channel)
-                        total = staged[row_here, int32(each)] + bias
-                        if has_other:
-                            total += float32(other[target])
-                        out[target] = limit(total, low, high)
-            cuda.syncthreads()
+        starts = int32(step["starts_at"] + place_of_tile)
+        run, last = index[uint32(starts)], index[uint32(starts + 1)]
+        while run < last:  # as often for all warps of a block, whether they have a run or not
+            at = int32(step["runs_at"] + RUN_NUMBERS * (run + part))
+            channels, inside, place = int32(0), False, int32(0)
+            if run + part < last:
+                iy, ix = int32(top + index[uint32(at)]), int32(left + index[uint32(at + 1)])
+                inside = live and iy >= 0 and iy < h and ix >= 0 and ix < w
+                place = int32((begin + index[uint32(at + 2)]) * images + image)
+                channels = index[uint32(at + 3)]
+            sync_warp()
+            if channels > 0 and (inside or not alike):
+                first = uint32(step["weights_at"] + index[uint32(at + 4)])
+                for i in range(copies):
+                    k = int32(i * each + WIDTH * lane)
+                    if k < channels * outputs:
+                        w0, w1, w2, w3 = load4(weights, first, k)
+                        store4(staged, uint32(mine + k), w0, w1, w2, w3)
+            sync_warp()
+            if inside:
+                row = int32(0)
+                while row + 4 <= channels:
+                    a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
+                    b0, b1, b2, b3 = load4(x, uint32(place), images)
+                    c0, c1, c2, c3 = load4(x, uint32(place), int32(2 * images))
+                    d0, d1, d2, d3 = load4(x, uint32(place), int32(3 * images))
+                    add_row(sums, staged, uint32(mine + row * outputs), a0, a1, a2, a3)
+                    add_row(sums, staged, uint32(mine + (row + 1) * outputs), b0, b1, b2, b3)
+                    add_row(sums, staged, uint32(mine + (row + 2) * outputs), c0, c1, c2, c3)
+                    add_row(sums, staged, uint32(mine + (row + 3) * outputs), d0, d1, d2, d3)
+                    place = int32(place + 4 * images)
+                    row = int32(row + 4)
+                left_over = int32(channels - row)
+                if left_over > 0:  # loads first; instead of a row that is not there the first one again
+                    second, third = int32(images if left_over > 1 else 0), int32(2 * images if left_over > 2 else 0)
+                    a0, a1, a2, a3 = load4(x, uint32(place), int32(0))
+                    b0, b1, b2, b3 = load4(x, uint32(place), second)
+                    c0, c1, c2, c3 = load4(x, uint32(place), third)
+                    add_row(sums, staged, uint32(mine + row * outputs), a0, a1, a2, a3)
+                    if left_over > 1:
+                        add_row(sums, staged, uint32(mine + (row + 1) * outputs), b0, b1, b2, b3)
+                    if left_over > 2:
+                        add_row(sums, staged, uint32(mine + (row + 2) * outputs), c0, c1, c2, c3)
+            run = int32(run + split)
 
-    return conv_rows
+        first = index[uint32(step["starts_at"] + step["tiles"] + 1 + place_of_tile)]
+        if split > 1:
+            sync_warp()
+            share(sums, 0, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, first)
+            if quarters > 1:
+                share(
+                    sums, 4, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 4)
+                )
+            if quarters > 2:
+                share(
+                    sums, 8, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 8)
+                )
+            if quarters > 3:
+                share(
+                    sums, 12, staged, warp, lane, part, live, step, vectors, other, out, pixel, image, int32(first + 12)
+                )
+        elif live:
+            for j in range(outputs):
+                channel, y0, y1, y2, y3 = int32(first + j), sums[0, j], sums[1, j], sums[2, j], sums[3, j]
+                emit(step, vectors, other, out, pixel, image, channel, y0, y1, y2, y3)
+
+    return conv_runs

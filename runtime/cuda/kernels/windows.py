@@ -1,4 +1,4 @@
-"""Pooling and depthwise convolution with images innermost: a thread makes four images of a number at once."""
+"""Pooling and depthwise convolution: a thread makes four images of a number at once."""
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ def larger(one, other):
     return other if other > one or other != other else one
 
 
-def pool_images(maximum: bool) -> Callable:
+def pool(maximum: bool) -> Callable:
     """The kernel of max pooling, or of average pooling, which divides by the real pixels."""
 
     @kernel
@@ -56,7 +56,7 @@ def pool_images(maximum: bool) -> Callable:
 
 
 @kernel
-def depthwise_images(steps, number, x, other, weights, vectors, index, out):
+def depthwise(steps, number, x, other, weights, vectors, index, out):
     """Output channel c reads input channel c alone; every tap is computed."""
     step = steps[number]
     i = int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
