@@ -69,7 +69,7 @@ class Choice:
 
 def executed_macs(layer: Layer) -> int:
     """Multiply-adds of one image with existing weights only and without taps in the padding."""
-    return int((topology.of_layer(layer).kept.sum((2, 3)) * _positions(layer)).sum())
+    return int((topology.count_by_tap(topology.of_layer(layer).kept) * _positions(layer)).sum())
 
 
 def _positions(layer: Layer) -> np.ndarray:
@@ -119,11 +119,12 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, walk: Walk, traff
     rows = topology.of_layer(layer).rows(tile_channels)
     tiles, _, _, c_in = rows.shape
     overhead = walk.calls * tiles * TILE_OVERHEAD_CYCLES + traffic
+    of_taps = topology.count_by_tap(rows.transpose(1, 2, 3, 0))
     return Candidate(
         entry,
-        float((rows.sum((0, 3)) * walk.tap_cycles).sum()) + overhead,
+        float((of_taps * walk.tap_cycles).sum()) + overhead,
         float(tiles * c_in * walk.tap_cycles.sum()) + overhead,
-        int((rows.sum((0, 3)) * _positions(layer)).sum()) * tile_channels,
+        int((of_taps * _positions(layer)).sum()) * tile_channels,
     )
 
 
