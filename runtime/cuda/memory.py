@@ -15,6 +15,7 @@ from runtime.cuda.select import images_in_memory
 
 Arrays = dict[str, Any]
 Places = tuple[int, ...]  # addresses of the user's arrays
+VALUES = "values"  # the use of an arena's memory that lies between layers
 MAX_BATCHES = 64  # batch sizes whose steps are kept
 MAX_WHOLES, MAX_SEEN = 8, 64  # graphs of whole nets for a batch size, which are never thrown out; places remembered
 MAX_LAUNCHERS = 4096  # grids that are kept for a stream: some for each batch size
@@ -102,7 +103,7 @@ class Arena:
 
     def __init__(self) -> None:
         self._buffers: dict[tuple[str, str], Any] = {}
-        self.views: dict[int, Between] = {}  # of a batch: `between`, until other memory is taken
+        self.views: dict[int, Between] = {}  # of a batch: `between`, until more memory is taken for it
         self._launchers: dict[tuple[Entry, int], Any] = {}
 
     def take(self, use: str, size: int, dtype: str) -> Any:
@@ -110,10 +111,15 @@ class Arena:
         kept = self._buffers.get((use, dtype))
         if kept is None or kept.size < size:
             self._buffers.pop((use, dtype), None)  # freed before the larger one is allocated
-            self.views.clear()
+            if use == VALUES:
+                self.views.clear()
             kept = None
             self._buffers[use, dtype] = kept = cuda().device_array(max(size, 1), np.dtype(dtype))
         return kept[: max(size, 1)]
+
+    def drop(self, plan: GpuPlan) -> None:
+        """Forget the views and graphs of a plan: graphs hold its weights."""
+        self.views = {batch: found for batch, found in self.views.items() if found.plan is not plan}
 
     def launcher(self, entry: Entry, blocks: int, stream: Any) -> Any:
         """A kernel with its grid, on this memory's stream; kept, but a simulated kernel has one grid at a time."""
@@ -136,7 +142,7 @@ def between(plan: GpuPlan, arena: Arena, batch: int) -> Between:
     found = arena.views.get(batch)
     if found is None or found.plan is not plan:
         images = images_in_memory(batch)
-        whole = arena.take("values", plan.arena_size * images, plan.storage)
+        whole = arena.take(VALUES, plan.arena_size * images, plan.storage)
         arrays = {name: whole[at * images : (at + size) * images] for name, (at, size) in plan.places.items()}
         if len(arena.views) >= MAX_BATCHES:
             arena.views.clear()

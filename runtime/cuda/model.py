@@ -86,11 +86,16 @@ class GpuModel(Model):
         with self._lock:
             if size not in self._gpu_plans:
                 while len(self._gpu_plans) >= MAX_PLANS:
-                    oldest = next(iter(self._gpu_plans))
-                    del self._gpu_plans[oldest]
-                    self._loaded.pop(oldest, None)
+                    self._drop(next(iter(self._gpu_plans)))
                 self._gpu_plans[size] = build(self.spec, size, self.storage, self._entries, self._forced)
             return self._gpu_plans[size]
+
+    def _drop(self, size: int) -> None:
+        """Forget the plan of a size, and all that the device has of it."""
+        plan = self._gpu_plans.pop(size)
+        self._loaded.pop(size, None)
+        for arena in self._arenas.values():
+            arena.drop(plan)
 
     @contextmanager
     def _device(self, what: str) -> Iterator[None]:
@@ -317,20 +322,25 @@ class GpuModel(Model):
         layers = [facts.layer.partition("+")[0] for facts in self.gpu_plan(batch).facts]
         best: dict[str, tuple[float, Entry]] = {}
         with self._lock:
-            for entry in (entry for entry in self._entries if entry.tile is not None):
-                self._force(dict.fromkeys(layers, entry))
-                times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
-                for seconds, launch in zip(times, plan.launches, strict=True):
-                    if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
-                        best[layers[launch.layer]] = seconds, entry
+            before = self._forced
+            try:
+                for entry in (entry for entry in self._entries if entry.tile is not None):
+                    self._force(dict.fromkeys(layers, entry))
+                    times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
+                    for seconds, launch in zip(times, plan.launches, strict=True):
+                        if launch.entry == entry and seconds < best.get(layers[launch.layer], (np.inf, entry))[0]:
+                            best[layers[launch.layer]] = seconds, entry
+            except Exception:
+                self._force(before)
+                raise
             self._force({layer: entry for layer, (_, entry) in best.items()})
         return {layer: entry.name(self.storage) for layer, entry in self._forced.items()}
 
     def _force(self, forced: dict[str, Entry]) -> None:
         """Use these kernels for these layers, by name, in plans from now on."""
         self._forced = forced
-        self._gpu_plans.clear()
-        self._loaded.clear()
+        for size in list(self._gpu_plans):
+            self._drop(size)
 
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, with the roofline that the choice rests on; nothing in it is measured."""

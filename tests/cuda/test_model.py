@@ -208,6 +208,24 @@ def test_trial_and_profile_time_every_launch():
 
 
 @launching
+def test_a_trial_that_fails_changes_no_kernel(monkeypatch):
+    made = GpuModel(SMALL, entries=(*conv_entries(TINY[:2] if SIMULATED else TILES), *PLAIN))
+    before, tried = [facts.kernel for facts in made.explain(2).rows], []
+
+    def time_launches(batch, repeats):
+        tried.append([facts.kernel for facts in made.explain(batch).rows])
+        if tried[-1] != before:
+            raise gate.DeviceError("failed")
+        return [1.0] * len(made.gpu_plan(batch).launches)
+
+    monkeypatch.setattr(made, "time_launches", time_launches)
+    with pytest.raises(gate.DeviceError, match="failed"):
+        made.trial(2)
+    assert tried[-1] != before
+    assert [facts.kernel for facts in made.explain(2).rows] == before
+
+
+@launching
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 def test_packed_bytes_are_what_is_sent_to_the_device(storage, monkeypatch):
     made, sent = model(classifier(), storage=storage), []
