@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -319,7 +320,12 @@ def main(argv: list[str] | None = None) -> int:
     warnings.filterwarnings("ignore", ".*Grid size")  # of small batches, and of toy runs
     end, rounds = time.perf_counter() + arguments.seconds, 1 if arguments.toy else arguments.rounds
     checkers_s = 0 if "checkers" in arguments.without or simulated() else 2 * CHECKERS_S
-    report: dict[str, Any] = {"machine": {**machine.facts(), **gpu_peer.facts()}, "toy": arguments.toy, "results": []}
+    report: dict[str, Any] = {
+        "command": shlex.join(["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)]),
+        "machine": {**machine.facts(), **gpu_peer.facts()},
+        "toy": arguments.toy,
+        "results": [],
+    }
     right = True
     if "tests" not in arguments.without:
         report["tests"] = run_tests(arguments.toy)

@@ -118,7 +118,8 @@ class GpuModel(Model):
         Parameters
         ----------
         x : f32[n, ...input shape], or one such array for each input by name: host arrays, or arrays on the device
-            (numba's, or any with `__cuda_array_interface__`: CuPy, torch), which are read where they are
+            (numba's, or any with `__cuda_array_interface__`: CuPy, torch), which are read where they are. On a stream
+            these, and host arrays in pinned memory, must stay as they are until the GPU has come to them
         threads, pin : not used; accepted as `Model.run` has them
         out : arrays to write, on the host or on the device
         stream : a stream of numba's, or the number of another library's; None: the default stream

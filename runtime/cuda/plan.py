@@ -57,6 +57,7 @@ class GpuPlan:
     places : value -> (first number, numbers) of one image in the arena; what users pass in or get is not in it
     arena_size : numbers of one image
     facts : as `explain` tells them; predictions are of the batch that the plan was made for
+    most_images : of a batch, so that every index is below `LIMIT`
     """
 
     storage: str

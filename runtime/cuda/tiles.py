@@ -25,6 +25,8 @@ class Tile:
             raise ValueError(
                 f"tile: expected outputs in fours and warps that share tiles, got {self}. Choose multiples."
             )
+        if self.split > 1 and self.outputs > 16:  # the kernel adds shared sums up in at most four steps of four outputs
+            raise ValueError(f"tile: expected at most 16 outputs where warps share tiles, got {self}. Make it smaller.")
         if self.shared_bytes > 48 * 1024 or self.threads > 1024:  # what a kernel may have without being asked for
             raise ValueError(f"tile: expected at most 48 KiB and 1024 threads, got {self}. Make it smaller.")
 

@@ -28,7 +28,9 @@ def test_the_toy_run_writes_what_it_found(tmp_path, capsys):
     out = tmp_path / "gpu.json"
     with turns():
         assert gpu.main(["--toy", "--without", *gpu.PARTS, "--out", str(out)]) == 0
-    (result,) = json.loads(out.read_text())["results"]
+    report = json.loads(out.read_text())
+    assert report["command"] == f"python -m benchmarks.gpu --toy --without {' '.join(gpu.PARTS)} --out {out}"
+    (result,) = report["results"]
     assert {"float32", "float16"} <= set(result["engines"])
     assert result["engines"]["float32"]["launches"] == len(result["engines"]["float32"]["layers"])
     assert [row["layer"] for row in result["engines"]["float16"]["layers"]] == ["copy", "conv2d0+relu1", "copy"]

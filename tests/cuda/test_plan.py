@@ -96,7 +96,10 @@ def test_runs_that_would_read_elsewhere_are_refused(field, change, match):
         packing.prove(replace(packed, **{field: change(getattr(packed, field))}), layer, 4)
 
 
-@pytest.mark.parametrize(("sizes", "match"), [((6, 4, 1), "outputs in fours"), ((16, 32, 1), "at most 48 KiB")])
+@pytest.mark.parametrize(
+    ("sizes", "match"),
+    [((6, 4, 1), "outputs in fours"), ((16, 32, 1), "at most 48 KiB"), ((20, 4, 2), "at most 16 outputs")],
+)
 def test_tiles_that_cannot_be(sizes, match):
     with pytest.raises(ValueError, match=match):
         Tile(*sizes)
