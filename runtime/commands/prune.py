@@ -19,7 +19,7 @@ from runtime.facts import LayerFacts
 
 WARNING = (
     "The smallest weights are gone and nothing was trained: accuracy is lost, and training the kept weights on is up "
-    "to you. Measure it before you use this file."
+    "to you. Measure it before you use such a net."
 )
 
 
@@ -27,7 +27,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command."""
     parser = commands.add_parser("prune", help="drop the smallest blocks of weights, and predict what it gains")
     parser.add_argument("file", metavar="FILE", help="model file or ONNX file")
-    parser.add_argument("out", metavar="OUT.lhc", help="model file to write")
+    parser.add_argument("out", nargs="?", metavar="OUT.lhc", help="model file to write; none if left out")
     parser.add_argument("--density", type=_share, required=True, metavar="D", help="share of the blocks to keep")
     parser.add_argument(
         "--groups", type=_groups, default=(32, 16), metavar="IN,OUT", help="channels of a block (default 32,16)"
@@ -69,7 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
         for node in before.spec.nodes
     )
     after = Model(replace(before.spec, nodes=nodes))
-    modelfile.save(arguments.out, after.spec)
+    if arguments.out is not None:
+        modelfile.save(arguments.out, after.spec)
     old, new = (model.explain(arguments.batch).rows for model in (before, after))
     facts = {
         "file": arguments.file,
@@ -163,5 +164,6 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"blocks of {group_in} input by {group_out} output channels; those of smallest mean magnitude are dropped"
     yield from table(head, rows)
     yield f"the whole net, predicted for batch {facts['batch']}: {facts['gain']:.2f}x"
-    yield f"wrote {facts['out']}"
+    if facts["out"] is not None:
+        yield f"wrote {facts['out']}"
     yield WARNING

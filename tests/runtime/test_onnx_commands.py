@@ -158,6 +158,17 @@ def test_prune_keeps_first_and_last_and_says_what_it_costs(ending, tmp_path, cap
     assert facts["gain"] > 0
 
 
+def test_prune_without_a_file_to_write_only_predicts(tmp_path, monkeypatch, capsys):
+    source = save(tmp_path, small_net(normal))
+    monkeypatch.chdir(tmp_path)
+    text = run(capsys, "prune", source, "--density", ".25", "--groups", "4,2")
+    assert "wrote" not in text
+    assert text == run(capsys, "prune", source, "o.lhc", "--density", ".25", "--groups", "4,2").replace(
+        "wrote o.lhc\n", ""
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "o.lhc"]
+
+
 def test_prune_of_a_net_with_nothing_to_prune(tmp_path):
     path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 3, 6, 5]}, "y"))
     with pytest.raises(modelfile.InputError, match="expected a convolution to prune"):
