@@ -9,7 +9,7 @@ from hypothesis import given
 from runtime.cuda import pack as packing
 from runtime.cuda.plan import build
 from runtime.cuda.registry import conv_entries
-from runtime.cuda.select import choose_conv, estimate_conv
+from runtime.cuda.select import choose_conv, estimate_conv, work_of
 from runtime.cuda.tiles import TILES, Tile
 from runtime.pack import PlanError
 from runtime.spec import Layer, Window, to_layers
@@ -143,3 +143,13 @@ def test_facts_of_the_plan_are_of_its_storage():
 def test_only_the_borders_use_the_users_arrays():
     plan = build(classifier(), 8)
     assert [len(launches) for launches in plan.stretches] == [1, len(plan.launches) - 2, 1]
+
+
+def test_rows_count_by_the_share_of_pixels_for_which_they_are_inside():
+    window = Window((3, 2), stride=(2, 1), dilation=(2, 3), pad_top=1, pad_left=2)
+    kernel = np.ones((3, 2, 1, 4), np.float32)
+    layer = Layer("conv2d", ("n",), "x", "y", (5, 6, 1), (2, 7, 4), window, kernel=kernel)
+    inside = [0 <= 2 * oy - 1 + 2 * ky < 5 and 0 <= ox - 2 + 3 * kx < 6 for oy, ox, ky, kx in np.ndindex(2, 7, 3, 2)]
+    work = work_of(layer, 4)
+    assert work.rows.tolist() == [6]
+    assert work.inside == pytest.approx([sum(inside) / 14])
