@@ -14,7 +14,7 @@ from runtime.cuda.tiles import TILES, Tile
 from runtime.pack import PlanError
 from runtime.spec import Layer, Window, to_layers
 from tests.model_strategies import models
-from tests.runtime.nets import classifier, conv_spec, small_kernel
+from tests.runtime.nets import classifier, conv_spec, net, small_kernel
 
 
 @given(models(max_nodes=6))
@@ -80,7 +80,7 @@ def test_runs_are_as_long_as_they_can_be():
 @pytest.mark.parametrize(
     ("field", "change", "match"),
     [
-        ("runs", lambda runs: runs + np.array([0, 0, 4, 0, 0], np.int32), "expected runs of channels"),
+        ("runs", lambda runs: runs + np.array([0, 0, 1, 0, 0], np.int32), "expected runs of channels"),
         ("runs", lambda runs: runs + np.array([0, 0, 0, 1, 0], np.int32), "expected runs of 1 to 32 channels in order"),
         ("runs", lambda runs: runs + np.array([0, 0, 0, 0, 4], np.int32), "expected runs of 1 to 32 channels in order"),
         ("starts", lambda starts: starts[:-1], "expected starts and weights"),
@@ -121,8 +121,8 @@ def test_more_warps_share_a_tile_where_there_is_less_to_do():
 
 def test_an_estimate_counts_what_lies_outside_the_image_where_warps_skip_it_together():
     entry = conv_entries()[0]
-    skipped, mixed = (estimate_conv(big(1.1), entry, batch, 4).seconds / batch for batch in (256, 248))
-    assert skipped < mixed
+    skipped, mixed = (estimate_conv(big(1.1), entry, batch, 4).seconds / batch for batch in (4096, 4064))
+    assert skipped < 0.95 * mixed
 
 
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: tile.name)
@@ -153,3 +153,8 @@ def test_rows_count_by_the_share_of_pixels_for_which_they_are_inside():
     work = work_of(layer, 4)
     assert work.rows.tolist() == [6]
     assert work.inside == pytest.approx([sum(inside) / 14])
+
+
+def test_times_of_launches_are_of_layers_or_of_copies_before_or_after():
+    plan = build(net({"x": (3,), "r": (3,)}, ["y"], ("add", "y", ["x", "r"])), 2)
+    assert plan.seconds_of_layers([1, 2, 4, 8]) == ([4], (3, 8))
