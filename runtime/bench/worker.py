@@ -95,12 +95,9 @@ def resident_bytes(key: str = "VmRSS") -> int:
 def ours(start: Start) -> list[Call]:
     import lhc_ref
     import runtime
-    from runtime.commands.warmup import compile_all
 
     start.lap("import")
     start.facts["version"] = lhc_ref.__version__
-    compile_all()
-    start.lap("compile")
     options = dict(start.options)
     if "shapes" in options:
         options["shapes"] = {name: tuple(shape) for name, shape in options["shapes"].items()}  # JSON has no tuples
