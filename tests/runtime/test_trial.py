@@ -294,7 +294,7 @@ def test_times_of_other_kernels_in_a_file_are_refused_before_anything_runs(path,
     file.write_text(file.read_text().replace("f32_conv2d_images_rows", "f32_conv2d_images_rose"))
     model = runtime.load(path, trial=file)
     with pytest.raises(InputError, match=r"rose.*lhc-run trial"):
-        model.explain(BATCH)
+        model.plan(IMAGES)
 
 
 def test_a_file_that_is_not_there_and_a_gpu_are_refused(path, tmp_path):
