@@ -36,8 +36,9 @@ from runtime.bench import machine
 from runtime.cuda.gate import cuda, occupy, require_device, simulated
 from runtime.cuda.model import OCCUPIED_TURNS, GpuModel
 from runtime.cuda.plan import GpuPlan
-from runtime.cuda.registry import ENTRIES
+from runtime.cuda.registry import ENTRIES, conv_entries, plain_entries
 from runtime.cuda.select import images_in_memory
+from runtime.cuda.tiles import Tile
 
 NETS = (
     ("vgg16_cifar_d0.1", 256, 3.0),
@@ -53,7 +54,7 @@ CHECKED, CHECKED_NUMBERS = 8, 400_000  # images held against float64, and number
 TOLERATED = {"float32": 1e-4, "float16": 3e-2, "cudnn-float32": 1e-4, "cudnn-tf32": 1e-2, "cudnn-bfloat16": 1e-1}
 TOTAL_S, TESTS_S, CHECKERS_S, NET_S = 540, 180, 60, 60  # seconds: of all; of the tests, each checker, and a net at most
 # The simulator runs every thread as one of Python's, slower the more there are.
-SIMULATED_ENTRIES = tuple(entry for entry in ENTRIES if entry.tile is None or entry.threads <= 128)
+SIMULATED_ENTRIES = (*conv_entries((Tile(16, 2, 2, 2),)), *plain_entries(8, 2, 4))
 PARTS = ("tests", "engines", "trial", "checkers")
 CHECKED_TESTS = "registered_tile or golden_graphs"  # what runs under the checkers
 
