@@ -91,7 +91,8 @@ class Between:
 
     def come_again(self, places: Places) -> bool:
         """Whether the user's arrays lay there in one of the last runs; remembered for the next ones."""
-        known = self.seen.pop(places, 0) is None
+        known = places in self.seen
+        self.seen.pop(places, None)  # the last ones stand last
         if len(self.seen) >= MAX_SEEN:
             del self.seen[next(iter(self.seen))]
         self.seen[places] = None

@@ -1,7 +1,7 @@
 """A model on a GPU: the same files, inputs, outputs and explanations as on the CPU."""
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -241,25 +241,26 @@ class GpuModel(Model):
 
     def _record(self, run: _Run, launches: Sequence[Launch]) -> Graph:
         """A graph of some launches, which are counted when it runs."""
-        before = self.launches, self.calls
 
         def record(stream: Any) -> None:
             recorded = replace(run, stream=stream)
             for launch in launches:
-                self._launch(recorded, launch, kept=False)
+                self._queue(recorded, launch, launcher)
 
-        held = run.loaded, run.loaded.steps(run.batch), run.between.arrays
-        graph = Graph(record, held)
-        self.launches, self.calls = before
-        return graph
+        return Graph(record, (run.loaded, run.loaded.steps(run.batch), run.between.arrays))
 
-    def _launch(self, run: _Run, launch: Launch, kept: bool = True) -> None:
-        """Launch a kernel on the run's stream; `kept` keeps the grid for runs to come."""
+    def _launch(self, run: _Run, launch: Launch) -> None:
+        """Launch a kernel by itself."""
+        self._queue(run, launch, run.arena.launcher)
+        self.launches += 1
+        self.calls += 1
+
+    def _queue(self, run: _Run, launch: Launch, grid: Callable[[Entry, int, Any], Any]) -> None:
+        """Put a kernel, with its `grid`, into the run's stream."""
         loaded, (host, steps) = run.loaded, run.loaded.steps(run.batch)
         blocks = launch.entry.blocks(host[launch.step])
         x = run.values[launch.x]
         other = x if launch.other is None else run.values[launch.other]
-        grid = run.arena.launcher if kept else launcher
         grid(launch.entry, blocks, run.stream)(
             steps,
             np.int32(launch.step),
@@ -270,8 +271,6 @@ class GpuModel(Model):
             loaded.index,
             run.values[launch.out],
         )
-        self.launches += 1
-        self.calls += 1
 
     def time_launches(self, batch: int, repeats: int = 20) -> list[float]:
         """Seconds of each launch of a batch by the device's events: medians over `repeats` runs on zeros, after one

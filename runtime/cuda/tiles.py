@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from runtime.cuda.step import LANES, RUN_CHANNELS
+
 
 @dataclass(frozen=True)
 class Tile:
@@ -42,8 +44,13 @@ class Tile:
 
     @property
     def shared_bytes(self) -> int:
-        """Shared memory of a block: each warp's weights of a run, or four of its sums."""
-        return 4 * self.warps * max(32 * self.outputs, 16 * self.lanes)
+        """Shared memory of a block."""
+        return 4 * self.warps * self.warp_numbers
+
+    @property
+    def warp_numbers(self) -> int:
+        """Numbers of a warp in shared memory: its weights of a run, or its sums for four outputs."""
+        return max(RUN_CHANNELS * self.outputs, LANES * LANES * self.lanes)
 
     def blocks(self, positions: int, tiles: int) -> int:
         """Thread blocks for so many pixels times four images, and tiles of output channels."""

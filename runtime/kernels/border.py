@@ -19,6 +19,14 @@ ONE = marker(1)
 
 
 @kernel
+def copy_vectors(read, source, written, target, count):
+    """At least LANES numbers that lie side by side on both sides."""
+    for i in range(0, count, LANES):
+        here = min(i, count - LANES)
+        store_tile(load_tile(read, source + here, 0, 0, ONE, ONE), written, target + here, 0, 0, ONE, ONE)
+
+
+@kernel
 def read_line(user, user_at, along, apart, rows, width, arena, at, run, inner, outer, length):
     """Number q of the line and row r, user[user_at + q*along + r*apart], goes to lane r of place q: a walk from `at`.
 
@@ -33,9 +41,7 @@ def read_line(user, user_at, along, apart, rows, width, arena, at, run, inner, o
     for begin in range(0, length, run):
         source, target, count = user_at + begin * along, at + begin // run * outer, min(run, length - begin)
         if width == 1 and along == 1 and count >= LANES:
-            for i in range(0, count, LANES):
-                here = min(i, count - LANES)
-                store_tile(load_tile(user, source + here, 0, 0, ONE, ONE), arena, target + here, 0, 0, ONE, ONE)
+            copy_vectors(user, source, arena, target, count)
         else:
             for r in range(width):
                 for i in range(count):
@@ -54,9 +60,7 @@ def write_line(user, user_at, along, apart, rows, width, arena, at, run, inner, 
     for begin in range(0, length, run):
         source, target, count = at + begin // run * outer, user_at + begin * along, min(run, length - begin)
         if width == 1 and along == 1 and count >= LANES:
-            for i in range(0, count, LANES):
-                here = min(i, count - LANES)
-                store_tile(load_tile(arena, source + here, 0, 0, ONE, ONE), user, target + here, 0, 0, ONE, ONE)
+            copy_vectors(arena, source, user, target, count)
         else:
             for r in range(rows):
                 for i in range(count):

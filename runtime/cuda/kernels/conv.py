@@ -27,7 +27,7 @@ def conv(tile: Tile) -> Callable:
     groups = warps // split  # of pixels and images that a block works on
     quarters, each = outputs // WIDTH, WIDTH * lanes
     copies = -(-RUN_CHANNELS * outputs // each)  # by each lane, of a run's weights
-    of_warp = max(RUN_CHANNELS * outputs, WIDTH * each)  # numbers of shared memory
+    of_warp = tile.warp_numbers  # of shared memory
     sums_shape, staged_numbers = (WIDTH, outputs), warps * of_warp
 
     @device

@@ -13,9 +13,10 @@ from llvmlite import ir
 from numba import cuda, types
 
 from runtime.cuda.kernels.options import SIMULATED, device
+from runtime.cuda.step import LANES
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
-WIDTH = 4
+WIDTH = LANES  # numbers loaded or stored at once
 
 _intrinsic = None if SIMULATED else import_module("numba.cuda.extending").intrinsic  # the simulator has no such module
 
