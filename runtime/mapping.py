@@ -23,12 +23,16 @@ class Builder(Protocol):
         """Append int32 values; gives their place."""
 
 
-def fill_map(step: np.void, builder: Builder, layer: Layer) -> int:
-    """Function, numbers and vectors of a MAP step; gives the bytes of the vectors."""
-    step["function"], step["alpha"], step["beta"] = Function[layer.op.upper()], layer.alpha, layer.beta
+def fill_function(step: np.void, builder: Builder, layer: Layer) -> int:
+    """Function, numbers and vectors of a MAP step, or of a convolution that ends in one; gives the bytes of the
+    vectors.
+    """
+    if layer.function is None:
+        return 0
+    step["function"], step["alpha"], step["beta"] = Function[layer.function.upper()], layer.alpha, layer.beta
     step["one_pixel"] = layer.one_pixel
     placed = [one_pixel(vector, builder.layout) for vector in layer.vectors]
-    for field, values in zip(("weights_at", "bias_at"), [*placed, *placed][:2], strict=False):
+    for field, values in zip(("slope_at", "bias_at"), placed, strict=False):
         step[field] = builder.add_weights(values)
     return sum(values.nbytes for values in placed)
 

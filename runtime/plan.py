@@ -14,10 +14,10 @@ from runtime.buffers import aligned_copy
 from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
-from runtime.kernels.step import STEP, Kernel
+from runtime.kernels.step import NO_FUNCTION, STEP, Kernel
 from runtime.kernels.tiles import Tile
 from runtime.layout import CHANNELS, CLOSE, Layout, round_up
-from runtime.mapping import fill_gather, fill_map
+from runtime.mapping import fill_function, fill_gather
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.patches import Patch, Scattered, pack_scattered
 from runtime.places import places
@@ -107,6 +107,7 @@ class _Builder:
         step["x_row"] = step["x_pixel"] * shape[1]
         step["out_block"], step["out_pixel"] = out_block, layout.pixel(out_shape[2])
         step["low"], step["high"], step["rows_per_task"] = -np.inf, np.inf, 1
+        step["function"] = NO_FUNCTION
         self.steps.append(step)
         return step
 
@@ -144,8 +145,10 @@ def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
     return 1 << max(0, fit.bit_length() - 1)
 
 
-def _window_step(builder: _Builder, layer: Layer, choice: Choice) -> np.void:
-    """The step of a convolution, with all that any kernel wants to know of its window."""
+def _window_step(builder: _Builder, layer: Layer, choice: Choice) -> tuple[np.void, int]:
+    """The step of a convolution, with all that any kernel wants to know of its window and of what ends it; the bytes of
+    its slopes.
+    """
     window = layer.window
     step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
@@ -156,8 +159,10 @@ def _window_step(builder: _Builder, layer: Layer, choice: Choice) -> np.void:
     step["stride_y"], step["stride_x"] = window.stride
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
-    step["low"], step["high"] = layer.low, layer.high
-    return step
+    if layer.function is None:
+        step["low"], step["high"] = layer.low, layer.high
+    step["last_low"], step["last_high"] = layer.low, layer.high
+    return step, fill_function(step, builder, layer)
 
 
 def _add_packed(builder: _Builder, step: np.void, packed: Packed | Scattered) -> None:
@@ -172,7 +177,7 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     assert tile is not None, "a convolution kernel has a tile"
     if kernel == Kernel.CONV_SCATTERED:
         return _scattered_step(builder, layer, choice, tile)
-    step = _window_step(builder, layer, choice)
+    step, placed = _window_step(builder, layer, choice)
     channels = tile_channels(choice.entry)
     depthwise = kernel == Kernel.DEPTHWISE
     packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels)
@@ -188,14 +193,15 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     _add_packed(builder, step, packed)
     step["row_taps_at"] = builder.add_index(packed.row_taps)
     _conv_tasks(step, packed, choice.cycles)
-    return packed.bytes
+    return packed.bytes + placed
 
 
 def _scattered_step(builder: _Builder, layer: Layer, choice: Choice, tile: Tile) -> int:
     """Fill the step of a convolution whose weights share no pattern; gives the bytes of its packed weights and
     index.
     """
-    step, patch = _window_step(builder, layer, choice), Patch.of(layer, tile)
+    step, placed = _window_step(builder, layer, choice)
+    patch = Patch.of(layer, tile)
     packed = pack_scattered(layer, tile, patch)
     c_out = layer.out_shape[2]
     step["near_h"], step["near_w"], step["near_size"] = patch.height, patch.width, patch.lines * LANES
@@ -206,10 +212,10 @@ def _scattered_step(builder: _Builder, layer: Layer, choice: Choice, tile: Tile)
     _split_tasks(step, bands, choice.cycles)
     chunks = max(1, min(c_out // TASK_CHANNELS, int(choice.cycles / (TASK_CYCLES * bands))))
     step["rows_per_task"] *= tile.rows
-    step["tiles"], step["tiles_per_task"] = c_out, -(-c_out // chunks)
+    step["tiles"], step["tile_channels"], step["tiles_per_task"] = c_out, 1, -(-c_out // chunks)
     step["tile_chunks"] = -(-c_out // int(step["tiles_per_task"]))
     step["tasks"] *= step["tile_chunks"]
-    return packed.bytes
+    return packed.bytes + placed
 
 
 def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
@@ -225,7 +231,7 @@ def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["low"], step["high"] = layer.low, layer.high
     placed = 0
     if choice.entry.kernel == Kernel.MAP:
-        placed = fill_map(step, builder, layer)
+        placed = fill_function(step, builder, layer)
     elif choice.entry.kernel == Kernel.GATHER:
         placed = fill_gather(step, builder, layer)
     h, w, c = layer.out_shape

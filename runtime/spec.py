@@ -1,5 +1,6 @@
 """From a model file's graph to the layers that the runtime executes: fused, with shapes and padding resolved."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,10 @@ from runtime.kernels.step import Function
 from runtime.moves import Move, Shape, moves_of
 
 FUNCTIONS = {function.name.lower(): function for function in Function}
+OF_ONE = {"leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "swish"}
+"""Functions that a convolution can end in."""
+RISING = {"leaky_relu", "hard_sigmoid"}
+"""Functions of which, at an alpha of at least 0, the largest value is that of the largest number, to the last bit."""
 TILE, SHARED = 8, 2.0  # output channels of a tile; weights it may compute for each that exists
 LARGEST = float(np.finfo(np.float32).max)
 
@@ -37,7 +42,8 @@ class Layer:
     shape, out_shape : (h, w, c) of x and of the output
     kernel : f32[kh, kw, c_in / groups, c_out] or None;  mask : bool of that shape, None where every weight exists
     low, high : the activation as limits; -inf and inf where there is none
-    alpha, beta, vectors : numbers of a function, and f32[c] arrays
+    function, alpha, beta, vectors : what is computed of each number, before the limits: the operator itself, or after a
+        convolution; its numbers, and f32[c] arrays
     one_pixel : whether `other` is one pixel for all of x's
     moves : of a move, where the numbers come from: in x, and in `other`
     pool : of a convolution, the windows of which the largest is kept: (rows, columns), side by side
@@ -58,6 +64,7 @@ class Layer:
     groups: int = 1
     low: float = -np.inf
     high: float = np.inf
+    function: str | None = None
     alpha: float = 0.0
     beta: float = 0.0
     vectors: tuple[np.ndarray, ...] = ()
@@ -131,7 +138,8 @@ def _function(node: Node, shape: Shape, out: Shape, others: list[Shape]) -> Laye
         vectors = (_array(tensors["slope"]),)
     elif node.op == "scale":
         vectors = _array(tensors["scale"]), _array(tensors.get("bias", np.zeros(c, np.float32)))
-    layer = Layer(node.op, (node.name,), node.inputs[0], node.output, shape, out, alpha=alpha, vectors=vectors)
+    ends = node.inputs[0], node.output, shape, out
+    layer = Layer(node.op, (node.name,), *ends, function=node.op, alpha=alpha, vectors=vectors)
     if not others:
         return replace(layer, beta=attrs.get("beta", 0.0))
     return replace(layer, other=node.inputs[1], one_pixel=others[0] != shape)
@@ -181,7 +189,7 @@ def to_layer(node: Node, shape: Shape, out: Shape, others: list[Shape]) -> Layer
             return Layer(node.op, *ends)  # softmax, flatten; validation let no other name pass
 
 
-def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
+def _fuse_flatten(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
     reads = first.op == "flatten" and second.op == "conv2d" and second.x == first.output
     if reads and second.window.size == (1, 1) and second.kernel is not None:
         h, w, c = first.shape
@@ -199,18 +207,65 @@ def _fuse_flatten(first: Layer, second: Layer) -> Layer | None:
     return None
 
 
-def _fuse_after(first: Layer, second: Layer, made_before: set[str], pooled: bool) -> Layer | None:
-    """`first` with `second` folded in, or None where that isn't possible."""
-    plain = first.low == -np.inf and first.high == np.inf
+def _fuse_swish(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """A sigmoid and the product with what it was taken of."""
+    product = second.op == "mul" and {second.x, second.other} == {first.x, first.output} and _unlimited(first)
+    if not product or not (first.op == "sigmoid" or _is_hard_swish(first)):
+        return None
+    name = "swish" if first.op == "sigmoid" else "hard_swish"
+    joined = replace(first, op=name, function=name, nodes=first.nodes + second.nodes, alpha=0.0, beta=0.0)
+    return replace(joined, output=second.output, low=second.low, high=second.high)
+
+
+def _is_hard_swish(layer: Layer) -> bool:
+    """Whether a hard sigmoid is the one that a hard swish multiplies by, in float32."""
+    line = np.float32(layer.alpha), np.float32(layer.beta)
+    return layer.op == "hard_sigmoid" and line == (np.float32(1 / 6), np.float32(0.5))
+
+
+def _unlimited(layer: Layer) -> bool:
+    return layer.low == -np.inf and layer.high == np.inf
+
+
+def _fuse_function(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """A convolution, and a function of each of its numbers."""
+    if first.op != "conv2d" or second.op not in OF_ONE or first.function is not None or not _unlimited(first):
+        return None
+    return replace(
+        first,
+        nodes=first.nodes + second.nodes,
+        output=second.output,
+        function=second.function,
+        alpha=second.alpha,
+        beta=second.beta,
+        vectors=second.vectors,
+        low=second.low,
+        high=second.high,
+    )
+
+
+def _fuse_limit(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """An activation at the end of most layers."""
     limited = first.op in ("conv2d", "add", "max_pool", "average_pool", "activate") or first.op in FUNCTIONS
     if second.op == "activate" and second.x == first.output and limited:
         low, high = (min(max(limit, second.low), second.high) for limit in (first.low, first.high))
         return replace(first, nodes=first.nodes + second.nodes, output=second.output, low=low, high=high)
+    return None
+
+
+def _fuse_sum(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """A convolution, and its sum with what has been made before."""
+    plain = first.function is None and _unlimited(first)
     if second.op == "add" and first.op == "conv2d" and plain and first.other is None:
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
             return replace(first, nodes=first.nodes + second.nodes, output=second.output, other=other)
-    if pooled and second.op == "max_pool" and _can_pool(first, second.window):
+    return None
+
+
+def _fuse_pool(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
+    """A convolution of which the largest numbers of windows are kept."""
+    if second.op == "max_pool" and _can_pool(first, second.window):
         return replace(
             first,
             nodes=first.nodes + second.nodes,
@@ -224,10 +279,12 @@ def _fuse_after(first: Layer, second: Layer, made_before: set[str], pooled: bool
 
 def _can_pool(layer: Layer, window: Window) -> bool:
     """Whether a convolution can keep the largest of each window: windows side by side, nothing added, and patterns
-    that output channels share, for the kernel of scattered weights cannot.
+    that output channels share, for the kernel of scattered weights cannot. A function follows the pooling.
     """
     side_by_side = window == Window(window.size, stride=window.size)
-    return layer.op == "conv2d" and layer.other is None and layer.pool == (1, 1) and side_by_side and _shares(layer)
+    rising = layer.function is None or (layer.function in RISING and layer.alpha >= 0)
+    alone = layer.op == "conv2d" and layer.other is None and layer.pool == (1, 1) and rising
+    return alone and side_by_side and _shares(layer)
 
 
 def _shares(layer: Layer) -> bool:
@@ -240,17 +297,25 @@ def _shares(layer: Layer) -> bool:
     return bool(computed <= SHARED * layer.mask.sum())
 
 
-def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], pooled: bool) -> list[Layer]:
-    """Fold activations, residual sums, flattening and, if `pooled`, pooling into their neighbours, as long as no value
-    that others read is lost.
-    """
-    while (fewer := _fuse_once(layers, inputs, outputs, pooled)) is not None:
+Fold = Callable[[Layer, Layer, set[str]], Layer | None]
+"""Two layers, the second of which alone reads the first, and values made before both, as one; or None."""
+
+
+def _folds(pooled: bool, functions: bool) -> list[Fold]:
+    """Those of every runtime; and, if asked for, pooling and functions at a convolution's end."""
+    found: list[Fold] = [_fuse_flatten, _fuse_limit, _fuse_sum, _fuse_swish]
+    return [*found, *[_fuse_pool] * pooled, *[_fuse_function] * functions]
+
+
+def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], folds: Sequence[Fold]) -> list[Layer]:
+    """Fold layers into their neighbours, as long as no value that others read is lost."""
+    while (fewer := _fuse_once(layers, inputs, outputs, folds)) is not None:
         layers = fewer
     return layers
 
 
 def _fuse_once(
-    layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], pooled: bool
+    layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], folds: Sequence[Fold]
 ) -> list[Layer] | None:
     """The layers with the first two that can be folded as one; None where there are none. O(layers)."""
     made_at = dict.fromkeys(inputs, -1) | {layer.output: i for i, layer in enumerate(layers)}
@@ -261,7 +326,7 @@ def _fuse_once(
             continue
         (j,) = readers
         made_before = {name for name in (layers[j].x, layers[j].other) if name is not None and made_at[name] < i}
-        merged = _fuse_flatten(first, layers[j]) or _fuse_after(first, layers[j], made_before, pooled)
+        merged = next(filter(None, (fold(first, layers[j], made_before) for fold in folds)), None)
         if merged is not None:
             return [*layers[:i], merged, *layers[i + 1 : j], *layers[j + 1 :]]
     return None
@@ -320,14 +385,14 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
     return [pick, replace(layer, x=picked, shape=(oh, ow, c), window=Window((1, 1)))]
 
 
-def to_layers(spec: ModelSpec, pooled: bool = True) -> list[Layer]:
-    """The layers of a validated model in execution order; `pooled`: convolutions may pool. O(nodes^2) in the fusing,
-    and O(mask) of layers before a pooling.
+def to_layers(spec: ModelSpec, pooled: bool = True, functions: bool = True) -> list[Layer]:
+    """The layers of a validated model in execution order; `pooled`: convolutions may pool; `functions`: they may end in
+    a function. O(nodes^2) in the fusing, and O(mask) of layers before a pooling.
     """
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     layers: list[Layer] = []
     for node in spec.nodes:
         read, out = [shapes[name] for name in node.inputs], shapes[node.output]
         layers += _concat(node, read, out) if node.op == "concat" else [to_layer(node, read[0], out, read[1:])]
-    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs, pooled)
+    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs, _folds(pooled, functions))
     return [part for layer in fused for part in split_strided_pointwise(layer)]

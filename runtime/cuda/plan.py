@@ -263,7 +263,7 @@ def build(
     entries : kernels to choose among
     forced : layer's name -> the kernel that it shall have, as a trial found
     """
-    layers = to_layers(spec, pooled=False)
+    layers = to_layers(spec, pooled=False, functions=False)
     builder = _Builder(batch, storage, entries, forced or {})
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}

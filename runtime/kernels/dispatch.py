@@ -8,9 +8,10 @@ from typing import Any
 
 from runtime.kernels import border, mapping, other
 from runtime.kernels.conv import conv, conv_scattered
+from runtime.kernels.functions import finish
 from runtime.kernels.options import entry_kernel
 from runtime.kernels.registry import REGISTRY, Entry
-from runtime.kernels.step import Kernel
+from runtime.kernels.step import NO_FUNCTION, Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 
 KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel.DEPTHWISE: DEPTHWISE}
@@ -25,12 +26,16 @@ def _convolution(entry: Entry) -> Callable:
 
         def run_scattered(step, task, base, first, count, arena, weights, index):
             conv_scattered(rows, sizes, step, task, base, arena, weights, index)
+            if step["function"] != NO_FUNCTION:
+                finish(step, task, base, arena, weights)
 
         return run_scattered
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)
 
     def run_convolution(step, task, base, first, count, arena, weights, index):
         conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
+        if step["function"] != NO_FUNCTION:
+            finish(step, task, base, arena, weights)
 
     return run_convolution
 

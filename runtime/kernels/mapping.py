@@ -1,68 +1,44 @@
 """Functions of single numbers, and moves of numbers: what nets have beside convolutions, sums and pools."""
 
-import numpy as np
-
+from runtime.kernels.functions import (
+    MUL,
+    PRELU,
+    SCALE,
+    SINGLE,
+    SUB,
+    ZERO,
+    fill_tile,
+    function_tile,
+    mul_tile,
+    sub_tile,
+)
 from runtime.kernels.options import kernel
-from runtime.kernels.step import Function
-from runtime.kernels.vector import LANES
-
-LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB = (int(function) for function in Function)
-ZERO, HALF, ONE, SIXTH = (np.float32(value) for value in (0, 0.5, 1, 1 / 6))
-
-
-@kernel
-def limit(value, low, high):
-    """The value between two limits; NaN stays."""
-    if value < low:
-        return low
-    if value > high:
-        return high
-    return value
-
-
-@kernel
-def function_of(function, x, y, first, second, alpha, beta):
-    """One number; `y` is of another tensor, `first` and `second` are the channel's, `alpha` and `beta` the step's."""
-    if function == LEAKY_RELU:
-        return x if x > ZERO else alpha * x
-    if function == PRELU:
-        return x if x > ZERO else first * x
-    if function == SIGMOID:
-        small = np.float32(np.exp(-abs(x)))
-        return (small if x < ZERO else ONE) / (ONE + small)
-    if function == HARD_SIGMOID:
-        return limit(alpha * x + beta, ZERO, ONE)
-    if function == HARD_SWISH:
-        return x * limit(SIXTH * x + HALF, ZERO, ONE)
-    if function == TANH:
-        return np.float32(np.tanh(x))
-    if function == SCALE:
-        return first * x + second
-    if function == MUL:
-        return x * y
-    return x - y
+from runtime.kernels.vector import LANES, add_tile, clamp_tile, load_tile, store_tile
 
 
 @kernel
 def map_numbers(step, task, base, arena, weights):
     """Vectors of a tensor, each number by itself. Parameters of channels lie as one pixel does."""
-    function, alpha, beta = step["function"], step["alpha"], step["beta"]
+    function, alpha, beta, low, high = step["function"], step["alpha"], step["beta"], step["low"], step["high"]
     pixel, plane = step["x_pixel"], step["h"] * step["w"] * step["x_pixel"]
-    by_channel = function in (PRELU, SCALE)
-    of_two = function in (MUL, SUB)
-    y, first, second = ZERO, ZERO, ZERO
+    by_channel, of_two, one_pixel = function in (PRELU, SCALE), function in (MUL, SUB), step["one_pixel"] != 0
+    x_at, other_at, out_at = base + step["x_at"], base + step["residual_at"], base + step["out_at"]
     for i in range(task * step["rows_per_task"], min(step["tiles"], (task + 1) * step["rows_per_task"])):
         at = i * LANES
-        in_pixel = at // plane * pixel + at % pixel
-        for lane in range(LANES):
-            x = arena[base + step["x_at"] + at + lane]
-            if by_channel:
-                first = weights[step["weights_at"] + in_pixel + lane]
-                second = weights[step["bias_at"] + in_pixel + lane]
-            if of_two:
-                y = arena[base + step["residual_at"] + (in_pixel if step["one_pixel"] else at) + lane]
-            value = function_of(function, x, y, first, second, alpha, beta)
-            arena[base + step["out_at"] + at + lane] = limit(value, step["low"], step["high"])
+        in_pixel = at // plane * pixel + at % pixel if by_channel or one_pixel else 0
+        x = load_tile(arena, x_at + at, 0, 0, SINGLE, SINGLE)
+        slope = fill_tile(ZERO, SINGLE, SINGLE)
+        if by_channel:
+            slope = load_tile(weights, step["slope_at"] + in_pixel, 0, 0, SINGLE, SINGLE)
+        if of_two:
+            other = load_tile(arena, other_at + (in_pixel if one_pixel else at), 0, 0, SINGLE, SINGLE)
+            y = mul_tile(x, other) if function == MUL else sub_tile(x, other)
+        elif function == SCALE:
+            y = mul_tile(slope, x)
+            y = add_tile(y, load_tile(weights, step["bias_at"] + in_pixel, 0, 0, SINGLE, SINGLE))
+        else:
+            y = function_tile(function, x, slope, alpha, beta)
+        store_tile(clamp_tile(y, low, high), arena, out_at + at, 0, 0, SINGLE, SINGLE)
 
 
 @kernel

@@ -42,13 +42,13 @@ def _entries() -> tuple[Entry, ...]:
         ("add", Kernel.ADD),
         ("activate", Kernel.ACTIVATE),
         ("import", Kernel.IMPORT),
+        ("map", Kernel.MAP),
         ("export", Kernel.EXPORT),
     ):
         entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, every))
     for op, kernel in (
         ("softmax", Kernel.SOFTMAX),
         ("flatten", Kernel.FLATTEN),
-        ("map", Kernel.MAP),
         ("gather", Kernel.GATHER),
     ):
         entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, every))

@@ -25,7 +25,9 @@ class Kernel(IntEnum):
 
 
 class Function(IntEnum):
-    """What a MAP step computes of x, its parameters alpha and beta, its channel's slope or scale and bias, or y."""
+    """What a MAP step, or the end of a convolution, computes of x, its parameters alpha and beta, its channel's slope
+    or scale and bias, or y.
+    """
 
     LEAKY_RELU = 0  # x, or alpha * x below zero
     PRELU = 1  # x, or slope * x below zero
@@ -36,6 +38,10 @@ class Function(IntEnum):
     SCALE = 6  # scale * x + bias
     MUL = 7  # x * y, y being another tensor, or one pixel
     SUB = 8  # x - y
+    SWISH = 9  # x times its sigmoid
+
+
+NO_FUNCTION = -1  # in its place, in a step that has none
 
 
 INTEGERS = """
@@ -49,11 +55,11 @@ tiles tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks
 parts part_channels near_h near_w near_row near_channel near_size
 weights_at bias_at rows_at starts_at row_taps_at runs_at runs
 pool_h pool_w
-function one_pixel
+function one_pixel slope_at
 pixels_at channels_at channels_step channels other_pixels_at other_channels_at other_channels
 """.split()
 
-FLOATS = "low high alpha beta".split()
+FLOATS = "low high alpha beta last_low last_high".split()
 
 # Numbers of a run of columns, and those for each column of a pooling's window: see `column_runs`.
 RUN_HEAD, RUN_SIGHT = 3, 4

@@ -45,7 +45,7 @@ RUNTIME = (
     ),
     Mutant(
         "runtime-forgets-the-first-limit", "runtime/spec.py",
-        "min(max(limit, second.low), second.high)", "limit", SPEC, within="_fuse_after",
+        "min(max(limit, second.low), second.high)", "limit", SPEC, within="_fuse_limit",
     ),
     # --- Packing -----------------------------------------------------------------------------------------------------
     Mutant(
@@ -230,6 +230,36 @@ RUNTIME = (
     Mutant(
         "spec-pools-scattered-weights", "runtime/spec.py",
         "_shares(layer)", "True", POOLED, within="_can_pool",
+    ),
+    Mutant(
+        "spec-swish-of-any-product", "runtime/spec.py",
+        "{second.x, second.other} == {first.x, first.output}", "first.output in (second.x, second.other)", SPEC,
+    ),
+    Mutant(
+        "spec-pools-before-a-falling-function", "runtime/spec.py",
+        "layer.function in RISING and layer.alpha >= 0", "layer.function in RISING", POOLED,
+    ),
+    Mutant(
+        "functions-finish-the-first-block-of-channels", "runtime/kernels/functions.py",
+        'number * step["oh"] * ow * out_pixel', "0", KERNELS, within="finish",
+    ),
+    Mutant(
+        "functions-finish-with-the-first-blocks-slopes", "runtime/kernels/functions.py",
+        'step["slope_at"] + number * out_pixel + inside * lanes', 'step["slope_at"] + inside * lanes', KERNELS,
+        within="finish",
+    ),
+    Mutant(
+        "functions-limit-before-they-end", "runtime/plan.py",
+        "layer.function is None", "True", KERNELS, within="_window_step",
+    ),
+    Mutant(
+        "functions-sigmoid-by-one-power-of-two", "runtime/kernels/functions.py",
+        "b.ashr(n, integer(1))", "n", VECTOR, within="sigmoid_code", compiled=True,
+    ),
+    Mutant(
+        "functions-tanh-without-its-last-bits", "runtime/kernels/functions.py",
+        "b.call(fma_function(b), [q, power, b.fsub(power, constant(1))])",
+        "b.fsub(b.fmul(b.fadd(q, constant(1)), power), constant(1))", VECTOR, within="tanh_code", compiled=True,
     ),
     Mutant(
         "kernel-pool-counts-padding", "runtime/kernels/other.py",

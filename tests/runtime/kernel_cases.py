@@ -25,6 +25,8 @@ from tests.strategies import ConvCase, numbers, seeds
 from tests.tolerances import softmax_bound, sum_bound
 
 LAYOUTS = {layout.name: layout for layout in EVERY_LAYOUT}
+ENDS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh"]
+MAPS = [*ENDS, "scale", "mul", "sub"]
 CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
 MAX_CHANNELS = 2 * BLOCK + 1
 WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]
@@ -67,6 +69,7 @@ class LayerCase:
     bias: bool
     residual: bool
     relu: bool
+    function: tuple | None = None  # an operator after it, with its attributes and tensors
 
     def kernel(self, exact):
         """As stored: an array, or a MaskedKernel."""
@@ -82,12 +85,14 @@ class LayerCase:
     def problem(self, exact):
         conv = self.conv
         kernel, x, bias = self.kernel(exact), conv.x(exact=exact), conv.bias(exact=exact) if self.bias else None
-        spec = conv_spec(kernel, x.shape[1:], bias, self.residual, self.relu, **conv.options)
+        spec = conv_spec(kernel, x.shape[1:], bias, self.residual, self.relu, self.function, **conv.options)
         inputs = {"x": x}
         if self.residual:
             inputs["r"] = numbers(conv.seed, "r", (conv.n, *conv.output_hw, conv.c_out), exact=exact)
         if exact:
             return Problem(spec, inputs)
+        if self.function:
+            return Problem(spec, inputs, evaluate_with_bounds(spec, inputs)["y"].bound)
         dense = kernel if self.density is None else kernel.dense()
         absolute = [None if a is None else np.abs(a) for a in (x, dense, bias)]
         magnitude = oracle.conv2d(*absolute, **conv.options) + np.abs(inputs.get("r", 0))
@@ -120,7 +125,17 @@ def output_channels(entry):
 
 
 @st.composite
-def layer_cases(draw, entry, layout):
+def functions(draw, c, exact):
+    """An operator that a convolution can end in, with its attributes and tensors; None: it ends in none."""
+    op = draw(st.sampled_from([None, *(op for op in ENDS if op not in INEXACT or not exact)]))
+    if op is None:
+        return None
+    _, *rest = MAKERS[op](draw, np.random.default_rng(draw(seeds)), "x", {"x": (1, 1, c)}, c, exact)
+    return op, *rest
+
+
+@st.composite
+def layer_cases(draw, entry, layout, exact):
     """Layers that the entry's tile can run, of every kind."""
     conv = draw(strategies.conv_cases())
     fitting, edges = output_channels(entry)
@@ -142,6 +157,7 @@ def layer_cases(draw, entry, layout):
         bias=draw(st.booleans()),
         residual=draw(st.booleans()),
         relu=draw(st.booleans()),
+        function=draw(functions(c_out, exact)),
     )
 
 
@@ -216,11 +232,10 @@ def newer_problems(draw, layout, exact, ops):
     return Problem(spec, {"x": x}, bound)
 
 
-MAPS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "scale", "mul", "sub"]
 MOVES = ["concat", "pad", "upsample", "slice", "rearrange"]
 ROWS: dict[Kernel, Callable] = {
     **dict.fromkeys(
-        CONVS, lambda layout, exact, entry: layer_cases(entry, layout).map(lambda case: case.problem(exact))
+        CONVS, lambda layout, exact, entry: layer_cases(entry, layout, exact).map(lambda case: case.problem(exact))
     ),
     Kernel.MAX_POOL: lambda layout, exact, _: pool_problems(layout, "max_pool", exact),
     Kernel.AVERAGE_POOL: lambda layout, exact, _: pool_problems(layout, "average_pool", exact),

@@ -37,10 +37,12 @@ def masked(kernel, mask):
     return MaskedKernel.from_dense(kernel, mask, 1, 1)
 
 
-def conv_spec(kernel, shape, bias=None, residual=False, relu=False, **options):
-    """x -> conv2d (-> + r) (-> relu) -> y; `kernel` is an array or a MaskedKernel."""
+def conv_spec(kernel, shape, bias=None, residual=False, relu=False, function=None, **options):
+    """x -> conv2d (-> + r) (-> function) (-> relu) -> y; `kernel` is an array or a MaskedKernel, `function` an operator
+    with its attributes and tensors.
+    """
     tensors = {"kernel": kernel} | ({} if bias is None else {"bias": bias})
-    names = ["c", *(["s"] if residual else []), *(["t"] if relu else [])]
+    names = ["c", *(["s"] if residual else []), *(["f"] if function else []), *(["t"] if relu else [])]
     names[-1] = "y"
     nodes = [("conv2d", names[0], ["x"], {"padding": "valid", **options}, tensors)]
     inputs = {"x": shape}
@@ -52,6 +54,10 @@ def conv_spec(kernel, shape, bias=None, residual=False, relu=False, **options):
             kernel.shape[3],
         )
         nodes.append(("add", names[1], [names[0], "r"]))
+    if function:
+        op, *rest = function
+        before = nodes[-1][1]
+        nodes.append((op, names[names.index(before) + 1], [before], *rest))
     if relu:
         nodes.append(("relu", "y", [names[-2]]))
     return net(inputs, ["y"], *nodes)

@@ -100,6 +100,12 @@ CORNERS = {
     "an empty output": {"empty_outputs": 1},
     "residual without activation": {"residual": True},
     "residual and activation": {"residual": True, "relu": True},
+    "a slope below zero": {"function": ("leaky_relu", {"slope": 0.5}, {})},
+    "residual, function and activation": {
+        "residual": True,
+        "function": ("hard_sigmoid", {"alpha": 2.0, "beta": -1.0}, {}),
+        "relu": True,
+    },
 }
 
 

@@ -124,6 +124,35 @@ def test_what_follows_pooling_is_folded_in_too():
     assert (layer.output, layer.low) == ("z", 0.0)
 
 
+def with_function(op, attrs, pool_first):
+    """x -> conv2d -> function -> max_pool, or these two in turn."""
+    size = {"size": (2, 2), "stride": (2, 2), "padding": "valid"}
+    pool, function = ("max_pool", size), (op, attrs)
+    nodes = [pool, function] if pool_first else [function, pool]
+    return net(
+        {"x": (6, 6, 4)},
+        ["y"],
+        ("conv2d", "a", ["x"], {"padding": "same"}, {"kernel": KERNEL}),
+        *((kind, name, [read], given) for (kind, given), name, read in zip(nodes, "by", "ab", strict=True)),
+    )
+
+
+FALLING = [("leaky_relu", {"slope": -0.5}), ("hard_sigmoid", {"alpha": -0.5, "beta": 0.5})]
+RISING = [("leaky_relu", {"slope": 0.5}), ("hard_sigmoid", {"alpha": 0.5, "beta": 0.5})]
+CURVED = [("sigmoid", {}), ("tanh", {}), ("hard_swish", {})]
+
+
+@pytest.mark.parametrize(("op", "attrs"), [*FALLING, *RISING, *CURVED])
+def test_a_function_after_pooling_is_folded_in_and_one_before_if_it_rises_to_the_last_bit(op, attrs):
+    for pool_first in (False, True):
+        spec = with_function(op, attrs, pool_first)
+        assert folded(spec) == (pool_first or (op, attrs) in RISING)
+        x = numbers(2, "x", (3, 6, 6, 4), exact=False)
+        want, bound = evaluate_with_bounds(spec, {"x": x})["y"]
+        for layout in LAYOUTS:
+            assert_within(GuardedModel(spec, layout).run(x), want, bound, np.float32)
+
+
 @pytest.mark.parametrize(
     "window",
     [

@@ -91,6 +91,98 @@ def test_a_value_read_twice_is_not_fused_away():
     assert [layer.output for layer in found] == ["a", "y", "z"]
 
 
+ENDS = {
+    "leaky_relu": ({"slope": 0.125}, {}),
+    "prelu": ({}, {"slope": numbers(6, "slope", (4,))}),
+    "sigmoid": ({}, {}),
+    "hard_sigmoid": ({"alpha": 0.25, "beta": 0.5}, {}),
+    "hard_swish": ({}, {}),
+    "tanh": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("op", ENDS)
+def test_a_function_joins_the_convolution_whose_numbers_it_takes(op):
+    attrs, tensors = ENDS[op]
+    (layer,) = layers(["y"], conv("a", "x"), (op, "f", ["a"], attrs, tensors), ("relu", "y", ["f"]))
+    assert (layer.op, layer.function, layer.output) == ("conv2d", op, "y")
+    assert layer.nodes == ("node a", "node f", "node y")
+    assert (layer.low, layer.high) == (0.0, np.inf)
+    assert layer.alpha == attrs.get("alpha", attrs.get("slope", 0.0))
+    assert layer.beta == attrs.get("beta", 0.0)
+    assert [vector.tolist() for vector in layer.vectors] == [value.tolist() for value in tensors.values()]
+
+
+def test_a_function_follows_the_sum_that_joined_before():
+    (layer,) = layers(["y"], conv("a", "x"), ("add", "s", ["a", "x"]), ("tanh", "y", ["s"]))
+    assert (layer.op, layer.other, layer.function) == ("conv2d", "x", "tanh")
+
+
+def test_no_sum_joins_after_a_function():
+    found = layers(["y"], conv("a", "x"), ("sigmoid", "b", ["a"]), ("add", "y", ["b", "x"]))
+    assert summary(found) == [("conv2d", "x", "b"), ("add", "b", "x", "y")]
+
+
+def test_a_function_of_what_is_limited_or_of_a_function_stays():
+    found = layers(["y"], conv("a", "x"), ("relu", "b", ["a"]), ("sigmoid", "y", ["b"]))
+    assert summary(found) == [("conv2d", "x", "b"), ("sigmoid", "b", "y")]
+    found = layers(["y"], conv("a", "x"), ("tanh", "b", ["a"]), ("sigmoid", "y", ["b"]))
+    assert summary(found) == [("conv2d", "x", "b"), ("sigmoid", "b", "y")]
+
+
+def test_a_function_of_what_others_read_or_of_another_layer_stays():
+    found = layers(["y", "z"], conv("a", "x"), ("tanh", "y", ["a"]), conv("z", "a"))
+    assert [layer.output for layer in found] == ["a", "y", "z"]
+    assert summary(layers(["y"], ("add", "a", ["x", "x"]), ("tanh", "y", ["a"]))) == [
+        ("add", "x", "x", "a"),
+        ("tanh", "a", "y"),
+    ]
+
+
+def test_functions_stay_where_that_is_asked_for():
+    spec = net({"x": SHAPE}, ["y"], conv("a", "x"), ("tanh", "y", ["a"]))
+    assert [layer.op for layer in to_layers(spec, functions=False)] == ["conv2d", "tanh"]
+
+
+@pytest.mark.parametrize("reads", [["a", "s"], ["s", "a"]])
+def test_a_product_with_the_own_sigmoid_is_a_swish(reads):
+    (layer,) = layers(["y"], conv("a", "x"), ("sigmoid", "s", ["a"]), ("mul", "y", reads))
+    assert (layer.op, layer.function, layer.nodes) == ("conv2d", "swish", ("node a", "node s", "node y"))
+    (layer,) = layers(
+        ["y"], ("sigmoid", "s", ["x"]), ("mul", "p", [*("x" if r == "a" else r for r in reads)]), ("relu", "y", ["p"])
+    )
+    assert (layer.op, layer.x, layer.other, layer.output, layer.low) == ("swish", "x", None, "y", 0.0)
+
+
+def test_a_product_with_the_own_hard_sigmoid_is_a_hard_swish_if_its_line_is():
+    sixth = float(np.float32(1 / 6))
+    for alpha, beta, found in ((sixth, 0.5, ["hard_swish"]), (0.2, 0.5, ["hard_sigmoid", "mul"])):
+        line = ("hard_sigmoid", "s", ["x"], {"alpha": alpha, "beta": beta})
+        assert [layer.op for layer in layers(["y"], line, ("mul", "y", ["x", "s"]))] == found
+
+
+def test_other_products_with_a_sigmoid_stay():
+    sigmoid = ("sigmoid", "s", ["x"])
+    assert [layer.op for layer in layers(["y"], sigmoid, ("mul", "y", ["s", "s"]))] == ["sigmoid", "mul"]
+    assert [layer.op for layer in layers(["y", "s"], sigmoid, ("mul", "y", ["x", "s"]))] == ["sigmoid", "mul"]
+    limited = ("clip", "t", ["s"], {"low": 0.25, "high": 0.5})
+    assert [layer.op for layer in layers(["y"], sigmoid, limited, ("mul", "y", ["x", "t"]))] == ["sigmoid", "mul"]
+    found = layers(["y"], sigmoid, ("mul", "y", ["z", "s"]), inputs={"x": SHAPE, "z": SHAPE})
+    assert [layer.op for layer in found] == ["sigmoid", "mul"]
+    tanh = ("tanh", "s", ["x"])
+    assert [layer.op for layer in layers(["y"], tanh, ("mul", "y", ["x", "s"]))] == ["tanh", "mul"]
+
+
+@pytest.mark.parametrize("name", ["swish", "hard_swish"])
+def test_a_swish_computes_what_its_nodes_say(name):
+    first = ("sigmoid", "s", ["a"]) if name == "swish" else ("hard_sigmoid", "s", ["a"], {"alpha": 1 / 6, "beta": 0.5})
+    spec = net({"x": SHAPE}, ["y"], conv("a", "x"), first, ("mul", "y", ["a", "s"]))
+    given_ = {"x": numbers(3, "x", (5, *SHAPE), exact=False) * np.float32(20)}
+    ((_, (want, bound)),) = evaluate_with_bounds(spec, given_).items()
+    for layout in LAYOUTS:
+        assert_within(GuardedModel(spec, layout).run(given_), want, bound, np.float32)
+
+
 def dense(output, x, features, units):
     return ("dense", output, [x], {}, {"kernel": numbers(2, output, (features, units))})
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numba import types
 
-from runtime.kernels import atomic, conv, squares, vector
+from runtime.kernels import atomic, conv, functions, squares, vector
+from runtime.kernels.functions import fill_tile, leaky_tile, mul_tile, sigmoid_tile, sub_tile, tanh_tile
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
 from runtime.kernels.options import OPTIONS
 from runtime.kernels.registry import REGISTRY
@@ -42,6 +43,9 @@ KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "patch"
 TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
 TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows, "turn": squares._turn}
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
+TWINS |= {
+    f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("fill", "mul", "sub", "leaky", "sigmoid", "tanh")
+}
 TWINS |= {"near_memory": vector._near_memory}
 
 
@@ -84,6 +88,26 @@ def total(array, other, pixels, outputs, out):
         load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs), load_tile(other, 0, OUT_STRIDE, APART, pixels, outputs)
     )
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
+
+
+def combined(which, array, other, pixels, outputs, out):
+    x = load_tile(array, 0, OUT_STRIDE, APART, pixels, outputs)
+    y = load_tile(other, 0, OUT_STRIDE, APART, pixels, outputs)
+    if which == 0:
+        acc = mul_tile(x, y)
+    elif which == 1:
+        acc = sub_tile(x, y)
+    elif which == 2:
+        acc = leaky_tile(x, y)
+    else:
+        acc = fill_tile(other[0], pixels, outputs)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
+
+
+def curved(hyperbolic, array, out):
+    for i in range(0, len(array), LANES):
+        x = load_tile(array, i, 0, 0, (0,), (0,))
+        store_tile(tanh_tile(x) if hyperbolic else sigmoid_tile(x), out, i, 0, 0, (0,), (0,))
 
 
 def turned(array, at, first, last, run, inner, outer, out):
@@ -270,6 +294,50 @@ def test_atomic_counters(names):
     counters = np.array([1, 10, 3], np.int64)
     assert (numba.njit(count) if "fetch_add" in names else count)(counters) == (10, 15)
     assert counters.tolist() == [1, 15, 3]
+
+
+COMBINED = [lambda x, y: x * y, lambda x, y: x - y, lambda x, y: np.where(x > 0, x, x * y), lambda x, y: y]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("which", range(len(COMBINED)))
+def test_products_differences_slopes_and_fills(program, shape, which):
+    array, other = (integers(seed, 2000) for seed in (1, 2))
+    array[:4] = -np.inf, np.nan, -0.0, np.inf
+    out = out_array(shape[0])
+    want = out.copy()
+    for p, o, lane, place in places(*shape):
+        at = p * OUT_STRIDE + o * APART + lane
+        want[place] = COMBINED[which](array[at], other[0] if which == 3 else other[at])
+    program(combined)(which, array, other, *map(marker, shape), out)
+    assert_identical(out, want)
+
+
+# Numbers of every size and sign, those at which results are denormal or 0, and those around 0.
+STEEP = np.concatenate(
+    [scale * np.random.default_rng(9).standard_normal(64 * LANES) for scale in 10.0 ** np.arange(-40, 3)]
+    + [np.linspace(-110, 110, 512 * LANES)]
+).astype(np.float32)
+ULPS = 3
+
+
+@pytest.mark.parametrize("hyperbolic", [False, True])
+def test_curves_are_within_three_units_in_the_last_place(program, hyperbolic):
+    out = np.full_like(STEEP, np.nan)
+    program(curved)(hyperbolic, STEEP, out)
+    x = STEEP.astype(np.float64)
+    want = np.tanh(x) if hyperbolic else np.where(x < 0, np.exp(np.minimum(x, 0)), 1) / (1 + np.exp(-abs(x)))
+    assert np.all(abs(out - want) <= ULPS * np.spacing(abs(want).astype(np.float32)))
+
+
+@pytest.mark.parametrize(("hyperbolic", "want"), [(False, [0.5, 0.5, 1, 0, 1, 0]), (True, [0, -0.0, 1, -1, 1, -1])])
+def test_curves_at_zero_infinity_nan_and_beyond(program, hyperbolic, want):
+    x = np.zeros(LANES, np.float32)
+    x[:7] = 0, -0.0, np.inf, -np.inf, 1e30, -1e30, np.nan
+    out = np.full_like(x, 7)
+    program(curved)(hyperbolic, x, out)
+    assert_identical(out[:6], np.array(want, np.float32))
+    assert np.isnan(out[6])
 
 
 # --- The generated code ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from runtime.cuda.kernels.wide import quotient, remainder
 from runtime.cuda.step import ADD, SAME
 from runtime.kernels.step import Function
 
-LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB = (int(function) for function in Function)
+LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, SWISH = (int(f) for f in Function)
 ZERO, HALF, ONE, SIXTH = float32(0), float32(0.5), float32(1), float32(1 / 6)
 
 
@@ -26,6 +26,13 @@ def limit(value, low, high):
 
 
 @device
+def sigmoid(x):
+    """1 / (1 + e**-x); nothing overflows."""
+    small = float32(math.exp(-abs(x)))
+    return (small if x < ZERO else ONE) / (ONE + small)
+
+
+@device
 def function_of(function, x, y, first, second, alpha, beta):
     """One number; `y` is of another tensor, `first` and `second` are the channel's, `alpha` and `beta` the step's."""
     if function == SAME:
@@ -37,8 +44,9 @@ def function_of(function, x, y, first, second, alpha, beta):
     if function == PRELU:
         return x if x > ZERO else first * x
     if function == SIGMOID:
-        small = float32(math.exp(-abs(x)))
-        return (small if x < ZERO else ONE) / (ONE + small)
+        return sigmoid(x)
+    if function == SWISH:
+        return x * sigmoid(x)
     if function == HARD_SIGMOID:
         return limit(alpha * x + beta, ZERO, ONE)
     if function == HARD_SWISH:
