@@ -54,21 +54,54 @@ def channel_offsets(channels: np.ndarray, shape: tuple[int, int, int], layout: L
 
 
 def fill_gather(step: np.void, builder: Builder, layer: Layer) -> int:
-    """Places of a GATHER step's numbers; gives the bytes of the index. Proves that no place is outside its tensor."""
-    step["alpha"] = layer.alpha
-    placed = 0
+    """Places of a GATHER step's numbers; gives the bytes of the index. Proves that no place is outside its tensor.
+
+    Runs of one move are for all output pixels, or those of pixel p are numbers starts[p]..starts[p+1]-1.
+    """
+    size = builder.layout.size(layer.out_shape)
+    if size > 2**31:
+        raise PlanError(f"plan: expected a tensor of at most {2**31} numbers, got {size}. Use smaller images.")
+    step["alpha"], step["moved_of"] = layer.alpha, -1
+    found, first, placed, index = [], 0, 0, builder.add_index
     for prefix, move in zip(("", "other_"), layer.moves, strict=False):
         rows, columns = offsets(move, builder.layout)
-        step[f"{prefix}pixels_at"], step[f"{prefix}channels_at"] = builder.add_index(rows), builder.add_index(columns)
-        step[f"{prefix}channels"] = columns.shape[-1]
+        channels = np.arange(first, first := first + columns.shape[-1])
+        runs, starts = runs_of(columns, channel_offsets(channels, layer.out_shape, builder.layout), builder.layout)
+        step[f"{prefix}pixels_at"] = index(rows)
         if columns.ndim == 2:
-            step["channels_step"] = columns.shape[1]
-        placed += rows.nbytes + columns.nbytes
+            step["moved_of"] = index(starts)
+            placed += starts.nbytes
+        found.append(runs)
+        step[f"{prefix}moved"] = sum(map(len, found))
+        placed += rows.nbytes + runs.nbytes
+    step["moved_at"] = index(np.concatenate(found))
     return placed
 
 
+def runs_of(columns: np.ndarray, targets: np.ndarray, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers that lie side by side both where they are and where they go.
+
+    Parameters
+    ----------
+    columns : i64[channels] or i64[pixels, channels], places of channels
+    targets : i64[channels], their places in an output pixel
+
+    Returns
+    -------
+    runs : i32[runs, 3], place, target, and how many numbers
+    starts : i32[pixels + 1], where the runs of each pixel begin; of one pixel that stands for all
+    """
+    columns = np.atleast_2d(columns)
+    begins = np.ones(columns.shape, bool)
+    begins[:, 1:] = (np.diff(columns) != layout.lanes) | (np.diff(targets) != layout.lanes)
+    starts = np.flatnonzero(begins)
+    counts = np.diff(starts, append=columns.size) * layout.lanes
+    runs = np.stack([columns.ravel()[starts], targets[starts % columns.shape[1]], counts], 1)
+    return runs.astype(np.int32), np.append(0, np.cumsum(begins.sum(1))).astype(np.int32)
+
+
 def offsets(move: Move, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
-    """i32[pixels], i32 like the move's channels: places in a layout, -1 for none; PlanError beyond the tensor."""
+    """i32[pixels], -1 for none, and i64 like the move's channels: places in a layout; PlanError beyond the tensor."""
     c = move.shape[2]
     rows = np.where(move.pixels < 0, -1, move.pixels * layout.pixel(c))
     if move.channels.ndim == 1:
@@ -76,6 +109,6 @@ def offsets(move: Move, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
     else:
         columns = move.channels // c * layout.pixel(c) + channel_offsets(move.channels % c, move.shape, layout)
     last = int(rows.max(initial=0)) + int(columns.max(initial=0)) + layout.lanes
-    if last > min(layout.size(move.shape), 2**31) or min(rows.min(initial=-1), columns.min(initial=0)) < -1:
+    if last > min(layout.size(move.shape), 2**31) or rows.min(initial=-1) < -1 or columns.min(initial=0) < 0:
         raise PlanError(f"plan: expected places within 0..{layout.size(move.shape)} and 32 bits, got up to {last}.")
-    return rows.astype(np.int32), columns.astype(np.int32)
+    return rows.astype(np.int32), columns

@@ -6,7 +6,7 @@ Each is compiled, and kept on disk, by itself at its first use, so that a net wa
 from collections.abc import Callable
 from typing import Any
 
-from runtime.kernels import border, mapping, other
+from runtime.kernels import border, gather, mapping, other
 from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.functions import finish
 from runtime.kernels.options import entry_kernel
@@ -69,7 +69,7 @@ def _map(step, task, base, first, count, arena, weights, index):
 
 
 def _gather(step, task, base, first, count, arena, weights, index):
-    mapping.gather(step, task, base, arena, index)
+    gather.gather(step, task, base, arena, index)
 
 
 def _import(step, task, base, first, count, arena, weights, index):

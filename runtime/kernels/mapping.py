@@ -1,4 +1,4 @@
-"""Functions of single numbers, and moves of numbers: what nets have beside convolutions, sums and pools."""
+"""Functions of single numbers as layers of their own."""
 
 from runtime.kernels.functions import (
     MUL,
@@ -23,48 +23,26 @@ def map_numbers(step, task, base, arena, weights):
     pixel, plane = step["x_pixel"], step["h"] * step["w"] * step["x_pixel"]
     by_channel, of_two, one_pixel = function in (PRELU, SCALE), function in (MUL, SUB), step["one_pixel"] != 0
     x_at, other_at, out_at = base + step["x_at"], base + step["residual_at"], base + step["out_at"]
-    for i in range(task * step["rows_per_task"], min(step["tiles"], (task + 1) * step["rows_per_task"])):
-        at = i * LANES
-        in_pixel = at // plane * pixel + at % pixel if by_channel or one_pixel else 0
+    first = task * step["rows_per_task"] * LANES
+    last = min(step["tiles"] * LANES, first + step["rows_per_task"] * LANES)
+    block, inside, end = first // plane * pixel, first % pixel, (first // plane + 1) * plane
+    slope = fill_tile(ZERO, SINGLE, SINGLE)
+    for at in range(first, last, LANES):
+        if inside == pixel:
+            inside = 0
+            if at == end:
+                block += pixel
+                end += plane
         x = load_tile(arena, x_at + at, 0, 0, SINGLE, SINGLE)
-        slope = fill_tile(ZERO, SINGLE, SINGLE)
         if by_channel:
-            slope = load_tile(weights, step["slope_at"] + in_pixel, 0, 0, SINGLE, SINGLE)
+            slope = load_tile(weights, step["slope_at"] + block + inside, 0, 0, SINGLE, SINGLE)
         if of_two:
-            other = load_tile(arena, other_at + (in_pixel if one_pixel else at), 0, 0, SINGLE, SINGLE)
+            other = load_tile(arena, other_at + (block + inside if one_pixel else at), 0, 0, SINGLE, SINGLE)
             y = mul_tile(x, other) if function == MUL else sub_tile(x, other)
         elif function == SCALE:
             y = mul_tile(slope, x)
-            y = add_tile(y, load_tile(weights, step["bias_at"] + in_pixel, 0, 0, SINGLE, SINGLE))
+            y = add_tile(y, load_tile(weights, step["bias_at"] + block + inside, 0, 0, SINGLE, SINGLE))
         else:
             y = function_tile(function, x, slope, alpha, beta)
         store_tile(clamp_tile(y, low, high), arena, out_at + at, 0, 0, SINGLE, SINGLE)
-
-
-@kernel
-def gather_part(step, p, begin, count, source, target, row, channels_at, arena, index):
-    """Channels begin..begin+count-1 of output pixel p, each from its place beyond `source + row`, or the step's alpha
-    where pixel or channel has none.
-    """
-    lanes, block, pixels = step["lanes"], step["out_block"], step["oh"] * step["ow"]
-    for i in range(count):
-        co = begin + i
-        out_at = target + (co // block * pixels + p) * step["out_pixel"] + co % block * lanes
-        column = index[channels_at + i]
-        missing = row < 0 or column < 0
-        for lane in range(lanes):
-            arena[out_at + lane] = step["alpha"] if missing else arena[source + row + column + lane]
-
-
-@kernel
-def gather(step, task, base, arena, index):
-    """Output pixels of a move: their places in x, and in another tensor whose channels follow those of x."""
-    target = base + step["out_at"]
-    for p in range(task * step["rows_per_task"], min(step["tiles"], (task + 1) * step["rows_per_task"])):
-        row = index[step["pixels_at"] + p]
-        columns = step["channels_at"] + p * step["channels_step"]
-        gather_part(step, p, 0, step["channels"], base + step["x_at"], target, row, columns, arena, index)
-        if step["other_channels"] > 0:
-            other, row = base + step["residual_at"], index[step["other_pixels_at"] + p]
-            begin, columns = step["channels"], step["other_channels_at"]
-            gather_part(step, p, begin, step["other_channels"], other, target, row, columns, arena, index)
+        inside += LANES

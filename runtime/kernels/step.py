@@ -56,11 +56,13 @@ parts part_channels near_h near_w near_row near_channel near_size
 weights_at bias_at rows_at starts_at row_taps_at runs_at runs
 pool_h pool_w
 function one_pixel slope_at
-pixels_at channels_at channels_step channels other_pixels_at other_channels_at other_channels
+pixels_at moved_at moved moved_of other_pixels_at other_moved
 """.split()
 
 FLOATS = "low high alpha beta last_low last_high".split()
 
+# Numbers of a run of moved numbers: its place beyond a pixel's, its target's beyond an output pixel's, and its length.
+RUN_FIELDS = 3
 # Numbers of a run of columns, and those for each column of a pooling's window: see `column_runs`.
 RUN_HEAD, RUN_SIGHT = 3, 4
 
