@@ -43,7 +43,8 @@ ROUNDER = 1.5 * 2.0**23  # a number plus this has its nearest integer in the las
 ROUNDER_BITS = int(np.float32(ROUNDER).view(np.int32))
 EXPONENT_BIAS, MANTISSA_BITS = 127, 23
 TERMS = 7  # of the series: what is left out is 5e-9 of the result, for |r| <= ln(2) / 2
-LEAST_EXPONENT = -104.0  # of e; beyond, the nearest float32 is 0
+LEAST_EXPONENT = -87.0  # of e, for the last normal float32; beyond, 1 plus the power is 1
+LARGEST_EXPONENT = 88.3  # of e, by a power of two that float32 holds
 TANH_EXPONENT = -40.0  # of e, twice the number; beyond, tanh is 1 to the last bit
 
 
@@ -98,9 +99,9 @@ def absolute(b: Any, x: Any) -> Any:
 
 
 def exponential(b: Any, t: Any) -> tuple[Any, Any]:
-    """(q, n) with e**t = (1 + q) * 2**n and |q| < .42; q is exact to its own last bits; NaN stays in q.
+    """(q, n) with e**t = (1 + q) * 2**n and |q| < .42; q is right to its own last bits; NaN stays in q.
 
-    t : between -LEAST_EXPONENT and LEAST_EXPONENT, or NaN
+    t : between LEAST_EXPONENT and LARGEST_EXPONENT, or NaN; n is anything beyond
     """
     fma = fma_function(b)
     rounded = b.call(fma, [t, constant(LOG2_E), constant(ROUNDER)])
@@ -125,13 +126,13 @@ def at_least(b: Any, x: Any, low: float) -> Any:
 
 
 def sigmoid_code(b: Any, x: Any) -> Any:
-    """1 / (1 + e**-x), by e**-|x|, which may be too small for a normal float32 and takes two powers of two."""
+    """1 / (1 + e**-x); 0 where it is below 5e-39."""
     one = constant(1)
-    q, n = exponential(b, at_least(b, b.fneg(absolute(b, x)), LEAST_EXPONENT))
-    half = b.ashr(n, integer(1))
-    first, second = power_of_two(b, half), power_of_two(b, b.sub(n, half))
-    small = b.fmul(b.fmul(b.fadd(one, q), first), second)
-    return b.fdiv(b.select(b.fcmp_ordered("<", x, constant(0)), small, one), b.fadd(one, small))
+    q, n = exponential(b, at_least(b, b.fneg(x), LEAST_EXPONENT))
+    power = power_of_two(b, n)
+    power = b.call(fma_function(b), [q, power, power])
+    beyond = b.fcmp_ordered("<", x, constant(-LARGEST_EXPONENT))
+    return b.fdiv(one, b.fadd(one, b.select(beyond, constant(math.inf), power)))
 
 
 def tanh_code(b: Any, x: Any) -> Any:
@@ -180,7 +181,7 @@ def leaky_tile(typing, tile, slope):
 
 @primitive(_sigmoid_tile)
 def sigmoid_tile(typing, tile):
-    """1 / (1 + e**-x) of each value, within 3 units in the last place; NaN stays."""
+    """1 / (1 + e**-x) of each value, within 3 units in the last place; 0 where it is below 5e-39; NaN stays."""
     return tile(tile), map_tiles(len(tile), sigmoid_code)
 
 

@@ -253,8 +253,8 @@ RUNTIME = (
         "layer.function is None", "True", KERNELS, within="_window_step",
     ),
     Mutant(
-        "functions-sigmoid-by-one-power-of-two", "runtime/kernels/functions.py",
-        "b.ashr(n, integer(1))", "n", VECTOR, within="sigmoid_code", compiled=True,
+        "functions-sigmoid-beyond-float32", "runtime/kernels/functions.py",
+        "b.select(beyond, constant(math.inf), power)", "power", VECTOR, within="sigmoid_code", compiled=True,
     ),
     Mutant(
         "functions-tanh-without-its-last-bits", "runtime/kernels/functions.py",
