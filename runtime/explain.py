@@ -54,7 +54,8 @@ class Explanation:
         return "\n".join(lines)
 
 
-HEAD = ("layer", "shape", "kernel", "density", "MACs nominal", "kept", "executed", "computed", "bytes", "share")
+HEAD = ("layer", "shape", "kernel", "tile", "density", "MACs nominal", "kept", "executed", "computed", "bytes", "share")
+TEXTS = 4  # columns at the front that are no numbers
 
 
 def _table(title: str, part: Part) -> list[str]:
@@ -65,7 +66,7 @@ def _table(title: str, part: Part) -> list[str]:
     whys = ["why", *(facts.why for facts in part.rows)]
     lines = [
         "  ".join(
-            cell.ljust(w) if i < 3 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            cell.ljust(w) if i < TEXTS else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
         )
         for row in cells
     ]
@@ -77,6 +78,7 @@ def _row(f: LayerFacts) -> Iterator[str]:
     yield f.layer
     yield "x".join(map(str, f.shape)) + " > " + "x".join(map(str, f.out_shape))
     yield f.kernel
+    yield f.tile
     yield "" if f.density is None else f"{f.density:.3f}"
     yield from (f"{n:,}" if n else "" for n in (f.macs_nominal, f.macs_kept, f.macs_executed, f.macs_computed))
     yield f"{f.bytes:,}"

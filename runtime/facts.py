@@ -20,7 +20,8 @@ class KernelCost:
 @dataclass(frozen=True)
 class LayerFacts:
     """What `explain` tells of one layer; MACs are of one image, bytes of the packed weights and index. `candidates` are
-    all kernels that could run it, the chosen one among them. `share` is that of a run's time, if it was profiled.
+    all kernels that could run it, the chosen one among them; `tile` is the chosen one's register tile. `share` is that
+    of a run's time, if it was profiled.
     """
 
     layer: str
@@ -28,6 +29,7 @@ class LayerFacts:
     shape: Shape
     out_shape: Shape
     kernel: str
+    tile: str
     why: str
     density: float | None
     macs_nominal: int
@@ -38,6 +40,11 @@ class LayerFacts:
     bytes: int
     candidates: tuple[KernelCost, ...]
     share: float | None = None
+
+
+def tile_of(kernel: str) -> str:
+    """The last part of a kernel's name before its backend: `6x4` of `f32_conv2d_images_rows_6x4__cpu`."""
+    return kernel.split("__")[0].rsplit("_", 1)[-1]
 
 
 def layer_facts(
@@ -64,6 +71,7 @@ def layer_facts(
         layer.shape,
         layer.out_shape,
         kernel,
+        tile_of(kernel),
         why,
         density,
         nominal,

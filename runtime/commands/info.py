@@ -91,6 +91,7 @@ def _layer_facts(spec: ModelSpec, rows: Sequence[LayerFacts]) -> list[dict[str, 
             "packed_bytes": facts.bytes,
             "predicted_cycles": facts.predicted_cycles,
             "kernel": facts.kernel,
+            "tile": facts.tile,
             "why": facts.why,
             "candidates": [asdict(candidate) for candidate in facts.candidates],
         }

@@ -43,14 +43,11 @@ def _entries() -> tuple[Entry, ...]:
         ("activate", Kernel.ACTIVATE),
         ("import", Kernel.IMPORT),
         ("map", Kernel.MAP),
+        ("gather", Kernel.GATHER),
         ("export", Kernel.EXPORT),
     ):
         entries.append(Entry(f"f32_{op}_any_full_vector__cpu", kernel, every))
-    for op, kernel in (
-        ("softmax", Kernel.SOFTMAX),
-        ("flatten", Kernel.FLATTEN),
-        ("gather", Kernel.GATHER),
-    ):
+    for op, kernel in (("softmax", Kernel.SOFTMAX), ("flatten", Kernel.FLATTEN)):
         entries.append(Entry(f"f32_{op}_any_full_scalar__cpu", kernel, every))
     return tuple(entries)
 

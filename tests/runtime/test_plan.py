@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from runtime import topology
 from runtime.kernels.machine import AVX2, AVX512, GENERIC, LANES, NEON, Machine, compiler_features
 from runtime.kernels.machine import config as numba_config
+from runtime.kernels.registry import REGISTRY
 from runtime.kernels.tiles import CALL_CYCLES, Tile, channels_tiles, images_tiles, scattered_tiles
 from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS, round_up
 from runtime.model import Model
@@ -101,9 +102,13 @@ def test_explain_as_a_table_and_as_json(batch):
     for facts, line in zip(explanation.rows, lines[2:], strict=True):
         assert line.startswith(facts.layer)
         assert facts.kernel in line
+        assert f" {facts.tile} " in line.partition(facts.kernel)[2]
         assert line.endswith(facts.why)
     data = json.loads(explanation.json())
     assert [row["kernel"] for row in data["parts"][0]["rows"]] == [facts.kernel for facts in explanation.rows]
+    assert [row["tile"] for row in data["parts"][0]["rows"]] == [facts.tile for facts in explanation.rows]
+    tiles = {entry.tile.name for entry in REGISTRY.values() if entry.tile} | {"vector", "scalar"}
+    assert {facts.tile for facts in explanation.rows} <= tiles
     assert data["bytes"] == explanation.bytes > 0
 
 
