@@ -1,4 +1,4 @@
-"""Builds VGGs and ResNets with random weights, of which a pattern of sparsity leaves some."""
+"""Builds VGGs, ResNets and nets of one layer with random weights, of which a pattern of sparsity leaves some."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,8 +67,13 @@ def _random(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> n
     return (rng.standard_normal(shape) * scale).astype(np.float32)
 
 
-class _Net:
-    """Collects nodes; `add` gives the name of the value that a node makes."""
+class Net:
+    """Collects nodes with random weights; every method that adds some gives the name of the value that they make.
+
+    Parameters
+    ----------
+    pattern : of the convolutions that are masked
+    """
 
     def __init__(self, pattern: Pattern, seed: int) -> None:
         self.rng = np.random.default_rng(seed)
@@ -87,15 +92,33 @@ class _Net:
         density = self.pattern.density if masked else 1.0
         scale = np.sqrt(2 / (c_in * k * k * density))
         kernel = _random(self.rng, (k, k, c_in, c_out), scale)
-        stored = self._masked(kernel) if density < 1 else kernel
-        pad = (k // 2, k // 2)
-        attrs = {"stride": (stride, stride), "padding": (pad, pad)}
-        y = self.add("conv2d", (x,), attrs, {"kernel": stored, "bias": np.full(c_out, 0.01, np.float32)})
+        y = self._conv2d(x, self._masked(kernel) if density < 1 else kernel, stride)
         return self.add("relu", (y,)) if relu else y
+
+    def depthwise(self, x: str, channels: int, k: int, stride: int) -> str:
+        """A k x k convolution of each channel by itself, padded by k // 2 all round, with bias and all its weights."""
+        kernel = _random(self.rng, (k, k, 1, channels), np.sqrt(2) / k)
+        return self._conv2d(x, kernel, stride, groups=channels)
+
+    def _conv2d(self, x: str, kernel: Tensor, stride: int, groups: int = 1) -> str:
+        k, c_out = kernel.shape[0], kernel.shape[3]
+        pad = (k // 2, k // 2)
+        attrs = {"stride": (stride, stride), "padding": (pad, pad), "groups": groups}
+        return self.add("conv2d", (x,), attrs, {"kernel": kernel, "bias": np.full(c_out, 0.01, np.float32)})
+
+    def norm_relu(self, x: str, channels: int) -> str:
+        """A batch norm that no convolution before it can take in, and ReLU."""
+        rate = self.rng.uniform(0.5, 1.5, channels).astype(np.float32)
+        shift = _random(self.rng, (channels,), 0.1)
+        return self.add("relu", (self.add("scale", (x,), {}, {"scale": rate, "bias": shift}),))
 
     def _masked(self, kernel: np.ndarray) -> Tensor:
         mask = self.pattern.mask(self.rng, kernel)
         return kernel if mask.all() else MaskedKernel.from_dense(kernel, mask, *self.pattern.groups)
+
+    def pool(self, x: str, op: str = "max_pool") -> str:
+        """The largest or the mean of each 2x2 pixels."""
+        return self.add(op, (x,), {"size": (2, 2), "stride": (2, 2)})
 
     def dense(self, x: str, features: int, classes: int) -> str:
         kernel = _random(self.rng, (features, classes), 0.05)
@@ -114,10 +137,10 @@ def vgg(pattern: Pattern, depth: int, size: int, width: float = 1.0, seed: int =
     size : pixels of a side, a multiple of 32
     width : factor for all channels, at least 8 of which remain
     """
-    net, x, c_in = _Net(pattern, seed), "x", 3
+    net, x, c_in = Net(pattern, seed), "x", 3
     for channels in VGG[depth]:
         if channels == 0:
-            x = net.add("max_pool", (x,), {"size": (2, 2), "stride": (2, 2)})
+            x = net.pool(x)
         else:
             c_out = max(8, int(channels * width))
             x, c_in = net.conv(x, c_in, c_out, 3, masked=c_in > 3), c_out
@@ -126,7 +149,7 @@ def vgg(pattern: Pattern, depth: int, size: int, width: float = 1.0, seed: int =
         hidden = int(4096 * width)
         for _ in range(2):
             x, features = net.add("relu", (net.dense(x, features, hidden),)), hidden
-    return net.finish(net.dense(x, features, _classes(size)), size)
+    return net.finish(net.dense(x, features, classes_for(size)), size)
 
 
 def resnet(pattern: Pattern, depth: int, size: int, width: float = 1.0, seed: int = 0) -> ModelSpec:
@@ -138,7 +161,7 @@ def resnet(pattern: Pattern, depth: int, size: int, width: float = 1.0, seed: in
     size : pixels of a side; 32 gives the stem for small pictures
     width : factor for all channels
     """
-    net, c_in = _Net(pattern, seed), int(64 * width)
+    net, c_in = Net(pattern, seed), int(64 * width)
     if size == SMALL:
         x = net.conv("x", 3, c_in, 3, masked=False)
     else:
@@ -159,15 +182,16 @@ def resnet(pattern: Pattern, depth: int, size: int, width: float = 1.0, seed: in
             if stride != 1 or c_in != c_out:
                 x = net.conv(x, c_in, c_out, 1, stride=stride, relu=False, masked=False)
             x, c_in = net.add("relu", (net.add("add", (x, y)),)), c_out
-    return net.finish(net.dense(net.add("global_average_pool", (x,)), c_in, _classes(size)), size)
+    return net.finish(net.dense(net.add("global_average_pool", (x,)), c_in, classes_for(size)), size)
 
 
-def _classes(size: int) -> int:
+def classes_for(size: int) -> int:
+    """Of a net for pictures of so many pixels a side: CIFAR-10's or ImageNet's."""
     return 10 if size <= SMALL else 1000
 
 
 def layer(c_in: int, c_out: int, k: int, stride: int, size: int, pattern: Pattern | None = None) -> ModelSpec:
     """One convolution with bias and ReLU as a net of its own; without a pattern it has all its weights."""
-    net = _Net(pattern or blocks(1.0), seed=0)
+    net = Net(pattern or blocks(1.0), seed=0)
     y = net.conv("x", c_in, c_out, k, stride)
     return ModelSpec((InputSpec("x", (size, size, c_in)),), (y,), tuple(net.nodes))

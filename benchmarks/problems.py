@@ -6,24 +6,68 @@ resnet34_cifar_unstructured_d0.1  single weights
 resnet50_imagenet_2of4            N:M
 vgg16_cifar_hetconv4              HetConv with p = 4
 resnet34_cifar_d1                 every weight exists
+densenet40_cifar_d0.2_g16x8       other families; so do mobilenet2_imagenet_, efficientnet0_imagenet_ and unet_ begin
 conv_64x128_k3s2_16_d0.1          one layer: channels in and out, size of its window, stride, pixels of its input
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from benchmarks import nets
+from benchmarks import nets, other_nets
 from benchmarks.nets import Pattern
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import ModelSpec
 
-SIZES = {"cifar": 32, "imagenet": 224}
-TOY_SIZES = {"cifar": 32, "imagenet": 64}
 TOY_WIDTH = 1 / 8
-FAMILIES, FORMS = {"vgg": "VGG", "resnet": "ResNet"}, {"cifar": "CIFAR", "imagenet": "ImageNet"}
-BUILDERS: dict[str, Callable[..., ModelSpec]] = {"vgg": nets.vgg, "resnet": nets.resnet}
-NET = re.compile(r"(vgg|resnet)(16|19|34|50)_(cifar|imagenet)_(.+)")
+
+
+@dataclass(frozen=True)
+class Net:
+    """A net before its pattern is chosen.
+
+    Attributes
+    ----------
+    title : for people
+    build : makes it of a pattern, and the keywords size and width
+    size, toy_size : pixels of a side
+    """
+
+    title: str
+    build: Callable[..., ModelSpec]
+    size: int
+    toy_size: int
+
+    def make(self, pattern: Pattern, toy: bool) -> ModelSpec:
+        size, width = (self.toy_size, TOY_WIDTH) if toy else (self.size, 1.0)
+        return self.build(pattern, size=size, width=width)
+
+
+def _both_forms(name: str, title: str, build: Callable[..., ModelSpec]) -> dict[str, Net]:
+    return {f"{name}_cifar": _cifar(title, build), f"{name}_imagenet": _imagenet(title, build)}
+
+
+def _cifar(title: str, build: Callable[..., ModelSpec]) -> Net:
+    return Net(f"{title}-CIFAR", build, 32, 32)
+
+
+def _imagenet(title: str, build: Callable[..., ModelSpec]) -> Net:
+    return Net(f"{title}-ImageNet", build, 224, 64)
+
+
+NETS = {
+    **_both_forms("vgg16", "VGG16", partial(nets.vgg, depth=16)),
+    **_both_forms("vgg19", "VGG19", partial(nets.vgg, depth=19)),
+    **_both_forms("resnet34", "ResNet34", partial(nets.resnet, depth=34)),
+    **_both_forms("resnet50", "ResNet50", partial(nets.resnet, depth=50)),
+    "densenet40_cifar": _cifar("DenseNet40", partial(other_nets.densenet, depth=40)),
+    "mobilenet2_imagenet": _imagenet("MobileNetV2", other_nets.mobilenet2),
+    "efficientnet0_imagenet": _imagenet("EfficientNet-B0", other_nets.efficientnet0),
+    "unet": Net("U-Net", other_nets.unet, 256, 32),
+}
+"""By the first part of a name."""
+NET = re.compile(rf"({'|'.join(NETS)})_(.+)")
 LAYER = re.compile(r"conv_(\d+)x(\d+)_k(\d+)s(\d+)_(\d+)_(.+)")
 BLOCKS = re.compile(r"d(1|0\.\d+)(?:_g(\d+)x(\d+))?")
 UNSTRUCTURED = re.compile(r"unstructured_d(0\.\d+)")
@@ -48,13 +92,12 @@ def find(name: str, toy: bool = False) -> Problem:
     ------
     InputError : no such name.
     """
-    if net := NET.fullmatch(name):
-        family, depth, form, pattern_text = net.groups()
+    if found := NET.fullmatch(name):
+        net, pattern_text = NETS[found[1]], found[2]
         pattern = _pattern(pattern_text)
-        if pattern is not None and (family == "vgg") == (depth in ("16", "19")):
-            size, width = (TOY_SIZES[form], TOY_WIDTH) if toy else (SIZES[form], 1.0)
-            title = f"{FAMILIES[family]}{depth}-{FORMS[form]} {_words(pattern_text)}"
-            return Problem(name, lambda: BUILDERS[family](pattern, int(depth), size, width), title, pattern.density)
+        if pattern is not None:
+            title = f"{net.title} {_words(pattern_text)}"
+            return Problem(name, lambda: net.make(pattern, toy), title, pattern.density)
     if layer := LAYER.fullmatch(name):
         *numbers, pattern_text = layer.groups()
         c_in, c_out, k, stride, size = map(int, numbers)
