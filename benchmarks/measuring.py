@@ -34,7 +34,7 @@ Thing = TypeVar("Thing")
 # Largest difference from the float64 reference over the largest value that still counts as the same net.
 TOLERATED = {"openvino-bf16": 0.1}
 TOLERATED_F32 = 1e-4
-# Why not all images different: the reference takes seconds an image of 224x224 or more. Why these numbers: they divide no
+# Why not all images different: the reference takes seconds an image from 224x224 on. Why these numbers: they divide no
 # vector width and hardly a batch, so that an image which ends up in another's place is seen.
 DIFFERENT_IMAGES = {32: 5, 256: 3}
 MAX_CALLS = 20  # that are kept of a turn
