@@ -52,6 +52,7 @@ BENCHMARKS = {
     "batch": _engines(suites.batch),
     "threads": _engines(suites.threads, verdicts=floors.scaling),
     "dense": _engines(suites.dense, verdicts=floors.dense),
+    "families": _engines(suites.families, tables.against_fastest, floors.families),
     "memory": _engines(suites.memory, tables.memory, floors.memory),
     "layers": Benchmark(layers.ABOUT, layers.measure, layers.table, layers.verdicts),
     "loading": Benchmark(loading.ABOUT, loading.measure, loading.table, loading.verdicts),

@@ -3,7 +3,7 @@
 Ratios hold within one run on one machine; float32, all cores of two.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +59,11 @@ def fastest_dense(times: dict[str, float]) -> str | None:
     return min((engine for engine in DENSE_ENGINES if engine in times), key=lambda engine: times[engine], default=None)
 
 
+def fastest_other(times: dict[str, float]) -> str | None:
+    """The engine of the shortest time but ours, None where no other was measured."""
+    return min(times.keys() - {"ours"}, key=lambda engine: times[engine], default=None)
+
+
 def speed(results: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
     """Against DeepSparse on the same net and the fastest dense engine."""
     for result in results:
@@ -76,10 +81,22 @@ def speed(results: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
 
 def dense(results: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
     """Layers and nets with all their weights against the fastest dense engine."""
+    return _dense(results, fastest_dense, "dense")
+
+
+def families(results: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
+    """Nets with all their weights, on which every engine is a dense one; pruned nets have no limit."""
+    full = [result for result in results if problems.find(result["problem"]).density == 1]
+    return _dense(full, fastest_other, "other")
+
+
+def _dense(
+    results: Sequence[dict[str, Any]], fastest: Callable[[dict[str, float]], str | None], kind: str
+) -> Iterator[Verdict]:
     for result in results:
         times = medians_us(result)
-        if "ours" in times and (engine := fastest_dense(times)):
-            what = f"{_of(result)} against the fastest dense engine ({engine})"
+        if "ours" in times and (engine := fastest(times)):
+            what = f"{_of(result)} against the fastest {kind} engine ({engine})"
             yield Verdict(what, times[engine] / times["ours"], DENSE_SPEED)
 
 

@@ -25,7 +25,7 @@ from lhc_ref import modelfile
 from lhc_ref.errors import LhcError
 from lhc_ref.evaluate import evaluate
 from runtime.bench import onnx_twin, ping
-from runtime.bench.processes import EngineProcess
+from runtime.bench.processes import EngineError, EngineProcess
 from runtime.bench.twins import dense_twin
 from runtime.commands.running import SLOW_S
 
@@ -47,12 +47,13 @@ class WrongAnswerError(LhcError):
 
 @dataclass(frozen=True)
 class Case:
-    """One net and batch, on so many threads, by these engines."""
+    """One net and batch, on so many threads, by these engines; some may refuse it, as they lack an operator."""
 
     problem: str
     batch: int
     threads: int
     engines: tuple[str, ...]
+    may_refuse: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ def measure_all(cases: Sequence[Case], how: How) -> Iterator[dict[str, Any]]:
 
     Raises
     ------
-    WrongAnswerError, EngineError : an engine's outputs are wrong, or it cannot run the net.
+    WrongAnswerError, EngineError : an engine's outputs are wrong, or it cannot run the net and is none that may refuse.
     """
     chosen = [case for case in cases if not how.only or case.problem in how.only]
     for name, group in itertools.groupby(chosen, lambda case: case.problem):
@@ -159,13 +160,20 @@ def shown(things: Collection[Thing], what: str) -> Iterator[Thing]:
 
 def _measure(case: Case, prepared: Prepared, how: How) -> dict[str, Any]:
     entries: dict[str, dict[str, Any]] = {}
+    refused: dict[str, str] = {}
     core_ns: list[float] = []
     what = f"{case.problem}, batch {case.batch}"
     with ExitStack() as running:
         workers = []
         for engine in shown([e for e in case.engines if e in how.engines], f"{what}: engines start"):
-            entries[engine], worker = _start(engine, case, prepared, running)
-            workers.append(worker)
+            try:
+                entries[engine], worker = _start(engine, case, prepared, running)
+            except EngineError as error:
+                if engine not in case.may_refuse:
+                    raise
+                refused[engine] = str(error)
+            else:
+                workers.append(worker)
         calls = {w.name: max(1, int(how.seconds / 2 / min(w.time(2)["times_s"]))) for w in workers}
         for _ in shown(range(how.rounds), what):
             core_ns += [] if (way := ping.measure()) is None else [round(way.farthest_ns, 1)]
@@ -175,8 +183,8 @@ def _measure(case: Case, prepared: Prepared, how: How) -> dict[str, Any]:
                 reply = worker.time(min(MAX_CALLS, calls[worker.name]))
                 entries[worker.name]["times_us"].append(micros(reply["times_s"]))
                 entries[worker.name]["memory_bytes"]["peak"] = reply["peak_bytes"]
-    cores = {"core_ns": core_ns} if core_ns else {}
-    return {"problem": case.problem, "batch": case.batch, "threads": case.threads, **cores, "engines": entries}
+    measured = {"problem": case.problem, "batch": case.batch, "threads": case.threads, "engines": entries}
+    return measured | ({"core_ns": core_ns} if core_ns else {}) | ({"refused": refused} if refused else {})
 
 
 def _start(engine: str, case: Case, prepared: Prepared, running: ExitStack) -> tuple[dict[str, Any], EngineProcess]:

@@ -12,6 +12,7 @@ GROUPS = ((1, 1), (1, 8), (8, 1), (4, 4), (8, 8), (16, 16), (32, 16), (16, 32), 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 NET = "vgg16_cifar"
 SPARSE_NET = "vgg16_cifar_d0.1"
+FAMILIES = ("densenet40_cifar", "mobilenet2_imagenet", "efficientnet0_imagenet", "unet")
 
 
 def speed(how: How) -> Iterator[Case]:
@@ -70,6 +71,15 @@ def dense(how: How) -> Iterator[Case]:
     ]
     for problem, size in cases[4:5] if how.toy else cases:
         yield Case(problem, min(size, 4) if how.toy else size, how.threads, ("ours", *floors.DENSE_ENGINES[:3]))
+
+
+def families(how: How) -> Iterator[Case]:
+    """Nets other than VGG and ResNet, pruned and with all their weights."""
+    kinds = (("d0.2_g16x8", 16), ("d0.2_g16x8", 1), ("d1", 1))
+    cases = [(f"{net}_{pattern}", size) for net in FAMILIES for pattern, size in kinds]
+    engines = ("ours", "deepsparse", *floors.DENSE_ENGINES[:2])
+    for problem, size in [("efficientnet0_imagenet_d0.5_g4x4", 3), ("unet_d1", 1)] if how.toy else cases:
+        yield Case(problem, size, how.threads, engines, may_refuse=("deepsparse",))
 
 
 def memory(how: How) -> Iterator[Case]:

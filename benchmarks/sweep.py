@@ -50,6 +50,8 @@ def run(name: str, how: How, out: Path | None, arguments: Sequence[str]) -> resu
         for result in benchmark.measure(how):
             document["results"].append(result)
             print("\n".join(benchmark.table([result]).sentences()), flush=True)
+            for why in result.get("refused", {}).values():
+                print(f"NOT MEASURED: {why}", flush=True)
     finally:
         if document["results"]:
             results_file.save(out, document)

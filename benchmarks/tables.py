@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks import problems
-from benchmarks.floors import SPARSE_ENGINE, Verdict, fastest_dense, growth_bytes, planned_bytes
+from benchmarks.floors import SPARSE_ENGINE, Verdict, fastest_dense, fastest_other, growth_bytes, planned_bytes
 from benchmarks.results_file import medians_us
 from lhc_ref.inspect.tables import table
 
@@ -60,13 +60,23 @@ def speed(results: Sequence[dict[str, Any]]) -> Table:
 
 def by_engine(results: Sequence[dict[str, Any]]) -> Table:
     """Milliseconds a batch of every engine."""
-    engines = list(dict.fromkeys(engine for result in results for engine in result["engines"]))
+    engines = list(dict.fromkeys(engine for r in results for engine in (*r["engines"], *r.get("refused", ()))))
     rows = []
     for result in results:
-        times = medians_us(result)
-        case = (name(result), str(result["threads"]))
-        rows.append((*case, *(_ms(times.get(engine)) for engine in engines)))
+        cells = dict.fromkeys(result.get("refused", ()), "refused")
+        cells |= {engine: _ms(time) for engine, time in medians_us(result).items()}
+        rows.append((name(result), str(result["threads"]), *(cells.get(engine, "") for engine in engines)))
     return Table(("net, batch", "threads", *(f"{engine}, ms" for engine in engines)), rows)
+
+
+def against_fastest(results: Sequence[dict[str, Any]]) -> Table:
+    """The same, and how many times as fast as the fastest other engine ours is."""
+    plain = by_engine(results)
+    rows = []
+    for row, times in zip(plain.rows, map(medians_us, results), strict=True):
+        other = fastest_other(times)
+        rows.append((*row, _factor(times[other] if other else None, times["ours"])))
+    return Table((*plain.head, "x fastest other"), rows)
 
 
 def memory(results: Sequence[dict[str, Any]]) -> Table:

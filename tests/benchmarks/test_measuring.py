@@ -1,14 +1,16 @@
 """Measuring: wrong answers stop it, other images and other outputs are seen, and what was measured is told rightly."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import floors, measuring, problems, suites, sweep, tables
+from benchmarks import floors, measuring, problems, results_file, suites, sweep, tables
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measuring import Prepared, WrongAnswerError, check
 from lhc_ref.errors import InputError
+from runtime.bench.processes import EngineError
 
 
 def result(ours, sparse, dense, **more):
@@ -54,6 +56,53 @@ def test_ratios_say_how_many_times_faster_we_are():
 def test_bf16_is_no_dense_float32_engine():
     assert floors.fastest_dense({"openvino-bf16": 1.0, "torch": 3.0, "ours": 0.5}) == "torch"
     assert floors.fastest_dense({"ours": 0.5}) is None
+
+
+def test_a_net_of_another_family_is_held_to_a_limit_where_it_has_all_its_weights():
+    """DeepSparse counts as well, having the same weights to compute as the others."""
+    full = result(ours=2e3, sparse=1e3, dense=6e3, problem="unet_d1", batch=1)
+    pruned = result(ours=2e3, sparse=1e3, dense=6e3, problem="unet_d0.2_g16x8", batch=1)
+    assert [str(v) for v in floors.families([full, pruned])] == [
+        "U-Net dense, batch 1 against the fastest other engine (deepsparse): 0.50x, at least 0.7x: NOT met"
+    ]
+    assert [row[-1] for row in tables.against_fastest([full, pruned]).rows] == ["0.50", "0.50"]
+    alone = {**full, "engines": {"ours": full["engines"]["ours"]}}
+    assert tables.against_fastest([alone]).rows[0][-1] == ""
+    assert list(floors.families([alone])) == []
+
+
+@pytest.fixture
+def refusing(monkeypatch):
+    """One case, whose DeepSparse lacks an operator; another Python than its own is used."""
+    start = measuring._start
+
+    def refuse(engine, *given):
+        if engine == "deepsparse":
+            raise EngineError("deepsparse: expected it to run the net, got 'no Resize'. Leave it out.")
+        return start(engine, *given)
+
+    monkeypatch.setattr(measuring, "_start", refuse)
+    return measuring.Case("conv_8x8_k3s1_8_d1", 1, 1, ("deepsparse", "ours"))
+
+
+HOW = measuring.How(rounds=1, seconds=0.01, toy=True, threads=1, engines=("ours", "deepsparse"))
+
+
+def test_an_engine_that_refuses_a_net_ends_the_benchmark(refusing):
+    with pytest.raises(EngineError, match="no Resize"):
+        list(measuring.measure_all([refusing], HOW))
+
+
+def test_an_engine_that_may_refuse_a_net_is_told_and_the_others_are_measured(refusing, monkeypatch, tmp_path, capsys):
+    case = replace(refusing, may_refuse=("deepsparse",))
+    benchmark = replace(BENCHMARKS["families"], measure=lambda how: measuring.measure_all([case], how))
+    monkeypatch.setitem(sweep.BENCHMARKS, "families", benchmark)
+    (measured,) = sweep.run("families", HOW, tmp_path / "families.json", ["test"])["results"]
+    assert list(measured["engines"]) == ["ours"]
+    assert results_file.load(tmp_path / "families.json")["results"][0]["refused"].keys() == {"deepsparse"}
+    assert "NOT MEASURED: deepsparse: expected it to run the net, got 'no Resize'" in capsys.readouterr().out
+    head, (row,) = benchmark.table([measured]).head, benchmark.table([measured]).rows
+    assert row[head.index("deepsparse, ms")] == "refused"
 
 
 def test_scaling_is_the_time_of_one_thread_over_that_of_two():
