@@ -23,6 +23,7 @@ from runtime.patches import Patch, Scattered, pack_scattered
 from runtime.places import places
 from runtime.select import Choice, choose, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
+from runtime.windows import sights
 
 TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
@@ -135,6 +136,19 @@ def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
     step["tasks"] = step["tile_chunks"] * -(-oh // per_rows)
 
 
+def _whole_tasks(builder: _Builder, step: np.void, layer: Layer, tile: Tile, cycles: float) -> None:
+    """What a kernel of whole lines wants to know beside: which pixels see each tap, and its tasks, some tiles each."""
+    seen = sights(layer, tile.rows)
+    assert seen is not None, "such a kernel is chosen only where each tap has its rectangle"
+    step["sights_at"] = builder.add_index(seen)
+    _split_tasks(step, int(step["tiles"]), cycles)
+    step["tiles_per_task"], step["tile_chunks"], step["rows_per_task"] = (
+        step["rows_per_task"],
+        step["tasks"],
+        step["oh"],
+    )
+
+
 def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
     """Output tiles that walk over the pixels together. A single image's lie side by side in each pixel: as many as
     share the first-level cache with their weights, so that lines of memory that lie together are written together.
@@ -179,12 +193,12 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
         return _scattered_step(builder, layer, choice, tile)
     step, placed = _window_step(builder, layer, choice)
     channels = tile_channels(choice.entry)
-    depthwise = kernel == Kernel.DEPTHWISE
+    depthwise, whole = kernel == Kernel.DEPTHWISE, kernel == Kernel.CONV_WHOLE
     packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels)
     wide = layout.lanes > LANES
     step["pool_h"], step["pool_w"] = layer.pool
     step["x_column"] = layer.window.stride[1] * step["x_pixel"]
-    step["x_stride"] = LANES if wide else layer.pool[1] * step["x_column"]
+    step["x_stride"] = LANES if wide else step["x_column"] * (1 if whole else layer.pool[1])
     step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
     step["tiles_near"] = math.gcd(_tiles_near(tile, packed, layout), int(step["out_block"]) // channels)
     step["x_tile"] = channels if depthwise else 0
@@ -192,7 +206,10 @@ def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
     step["row_size"] = channels
     _add_packed(builder, step, packed)
     step["row_taps_at"] = builder.add_index(packed.row_taps)
-    _conv_tasks(step, packed, choice.cycles)
+    if whole:
+        _whole_tasks(builder, step, layer, tile, choice.cycles)
+    else:
+        _conv_tasks(step, packed, choice.cycles)
     return packed.bytes + placed
 
 

@@ -12,13 +12,15 @@ from runtime.kernels.tiles import Tile
 from runtime.layout import Layout
 from runtime.patches import Patch
 from runtime.spec import FUNCTIONS, Layer
-from runtime.windows import column_runs, column_taps, row_taps, seen
+from runtime.windows import column_runs, column_taps, row_taps, seen, sights
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core
 # Of scattered weights; fitted to 3x3 layers of densities .05 to .3 on an AMD Zen 5 core, for AVX-512 and for AVX2:
 VISIT_CYCLES = 6.0  # a list's end,
 SUM_CYCLES = LANES / 8  # and each of a tile's sums, from and to memory
 COPY_CYCLES = 2.0  # one line into a patch
+# Of whole lines in registers: each pixel of a row, a row, and the begin and end of a tap's rows; AMD Zen 5, AVX-512.
+WHOLE_PIXEL_CYCLES, WHOLE_ROW_CYCLES, WHOLE_TAP_CYCLES = 0.58, 0.7, 15.0
 CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are taken to come from memory,
 MEMORY_BYTES_PER_CYCLE = (
     2.0  # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
@@ -142,16 +144,47 @@ def _scattered(layer: Layer, entry: Entry, traffic: float) -> Candidate:
     return Candidate(entry, rows * row_cycles + overhead, kept.size * row_cycles + overhead, rows * sums)
 
 
+def _is_whole(layer: Layer, entry: Entry) -> bool:
+    """Whether a kernel's tiles are bands of whole lines of a layer, of which a tap misses at most those at an edge."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    (h, w, _), lines = layer.conv_shape, entry.tile.rows
+    fits = w == entry.tile.pixels[0] and h % lines == 0 and lines % layer.pool[0] == 0
+    return fits and sights(layer, lines) is not None
+
+
+def _whole(layer: Layer, entry: Entry, traffic: float) -> Candidate:
+    """The candidate that holds whole lines in registers."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    bands = layer.conv_shape[0] // entry.tile.rows
+    rows = topology.of_layer(layer).rows(LANES)
+    tiles, _, _, c_in = rows.shape
+    pixels = _positions(layer)
+    of_taps, cycles = (
+        topology.count_by_tap(rows.transpose(1, 2, 3, 0)),
+        WHOLE_PIXEL_CYCLES * pixels + bands * WHOLE_ROW_CYCLES,
+    )
+    overhead = tiles * bands * (TILE_OVERHEAD_CYCLES + WHOLE_TAP_CYCLES * pixels.size) + traffic
+    return Candidate(
+        entry,
+        float((of_taps * cycles).sum()) + overhead,
+        float(tiles * c_in * cycles.sum()) + overhead,
+        int((of_taps * pixels).sum()) * LANES,
+    )
+
+
 def _can_scatter(layer: Layer, entry: Entry) -> bool:
     """Whether a kernel of scattered weights runs a layer: a stride of one column, and windows that fit in a patch."""
     assert entry.tile is not None, "a convolution kernel has a tile"
     return layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
 
 
+IN_LANES = (Kernel.CONV_CHANNELS, Kernel.CONV_WHOLE, Kernel.DEPTHWISE)  # the output channels
+
+
 def tile_channels(entry: Entry) -> int:
     """Output channels of a convolution kernel's tile."""
     assert entry.tile is not None, "a convolution kernel has a tile"
-    return entry.tile.outputs * (LANES if entry.kernel in (Kernel.CONV_CHANNELS, Kernel.DEPTHWISE) else 1)
+    return entry.tile.outputs * (LANES if entry.kernel in IN_LANES else 1)
 
 
 def is_depthwise(layer: Layer) -> bool:
@@ -165,7 +198,12 @@ def _conv_candidates(layer: Layer, layout: Layout) -> tuple[Candidate, ...]:
     traffic = memory_cycles(layer, layout)
     rows = (_candidate(layer, e, tile_channels(e), _walk(layer, e), traffic) for e in fitting)
     scattered = (e for e in entries_for(Kernel.CONV_SCATTERED, layout.name) if _can_scatter(layer, e))
-    return (*rows, *(_scattered(layer, e, traffic) for e in scattered))
+    whole = (e for e in entries_for(Kernel.CONV_WHOLE, layout.name) if _is_whole(layer, e))
+    return (
+        *rows,
+        *(_scattered(layer, e, traffic) for e in scattered),
+        *(_whole(layer, e, traffic) for e in whole),
+    )
 
 
 def _only(entry: Entry, cycles: float, computed_macs: int = 0) -> tuple[Candidate, ...]:

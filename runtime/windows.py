@@ -110,6 +110,28 @@ def column_runs(layer: Layer, tile: Tile) -> np.ndarray:
     return np.array(runs, np.int32)
 
 
+def sights(layer: Layer, lines: int) -> np.ndarray | None:
+    """i32[bands, kh * kw], for each band of so many lines of the convolution and each tap the pixels that see it: 3 *
+    those of lines + those of columns, 0 all, 1 all but the first, 2 all but the last; None where it is others.
+    """
+    taps, width = row_taps(layer), layer.window.size[1]
+    bands = [_sight(taps[first : first + lines], layer.window.size[0]) for first in range(0, len(taps), lines)]
+    across = _sight(column_taps(layer), width)
+    if across is None or any(band is None for band in bands):
+        return None
+    down = np.array(bands)
+    return (3 * down[:, :, None] + across).astype(np.int32).reshape(len(down), -1)
+
+
+def _sight(taps: np.ndarray, size: int) -> np.ndarray | None:
+    """i64[taps]: by which of some positions each tap is seen."""
+    each = np.arange(size)
+    blind = (each < taps[:, :1]) | (taps[:, 1:] <= each)
+    if blind[1:-1].any() or (blind[0] & blind[-1]).any():
+        return None
+    return blind[0] + 2 * blind[-1]
+
+
 def well_formed(runs: np.ndarray, layer: Layer, tile: Tile) -> bool:
     """Whether runs are such that a kernel with a tile executes, for each column, exactly the taps inside the image."""
     wanted = column_taps(layer).reshape(layer.out_shape[1], -1, 2)

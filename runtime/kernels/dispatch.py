@@ -13,6 +13,7 @@ from runtime.kernels.options import entry_kernel
 from runtime.kernels.registry import REGISTRY, Entry
 from runtime.kernels.step import NO_FUNCTION, Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
+from runtime.kernels.whole import conv_whole
 
 KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel.DEPTHWISE: DEPTHWISE}
 
@@ -30,6 +31,15 @@ def _convolution(entry: Entry) -> Callable:
                 finish(step, task, base, arena, weights)
 
         return run_scattered
+    if entry.kernel == Kernel.CONV_WHOLE:
+        high, wide, pixels = marker(tile.rows), marker(tile.pixels[0]), marker(tile.rows * tile.pixels[0])
+
+        def run_whole(step, task, base, first, count, arena, weights, index):
+            conv_whole(pixels, high, wide, step, task, base, arena, weights, index)
+            if step["function"] != NO_FUNCTION:
+                finish(step, task, base, arena, weights)
+
+        return run_whole
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)
 
     def run_convolution(step, task, base, first, count, arena, weights, index):

@@ -5,7 +5,7 @@ too.
 from dataclasses import dataclass
 
 from runtime.kernels.step import Kernel
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tiles, wide_tiles
+from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tiles, whole_tiles, wide_tiles
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,9 @@ def _entries() -> tuple[Entry, ...]:
     entries += [
         Entry(f"f32_conv2d_images_scattered_{t.name}__cpu", Kernel.CONV_SCATTERED, ("images",), t)
         for t in scattered_tiles()
+    ]
+    entries += [
+        Entry(f"f32_conv2d_channels_whole_{t.name}__cpu", Kernel.CONV_WHOLE, ("channels",), t) for t in whole_tiles()
     ]
     narrow = channels_tiles()[-1]
     entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))

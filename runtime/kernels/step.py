@@ -22,6 +22,7 @@ class Kernel(IntEnum):
     CONV_SCATTERED = 11  # images in the lanes, every output channel with rows of its own
     MAP = 12  # a `Function` of each number
     GATHER = 13  # numbers taken from elsewhere
+    CONV_WHOLE = 14  # output channels in the lanes, whole lines of a narrow image in registers
 
 
 class Function(IntEnum):
@@ -53,7 +54,7 @@ lanes x_block x_pixel x_row x_column out_block out_pixel x_stride out_stride apa
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
 tiles tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks
 parts part_channels near_h near_w near_row near_channel near_size
-weights_at bias_at rows_at starts_at row_taps_at runs_at runs
+weights_at bias_at rows_at starts_at sights_at row_taps_at runs_at runs
 pool_h pool_w
 function one_pixel slope_at
 pixels_at moved_at moved moved_of other_pixels_at other_moved

@@ -33,8 +33,8 @@ class Tile:
             raise ValueError(f"tile: expected falling numbers of pixels that end in 1, got {self.pixels}. Sort them.")
         if self.vectors > 1 and self.pixels != (1,):
             raise ValueError(f"tile: expected one pixel of {self.vectors} vectors, got {self.pixels}. Make it one.")
-        if self.rows not in (1, 2):
-            raise ValueError(f"tile: expected 1 or 2 rows of pixels, got {self.rows}. Make them two.")
+        if self.rows not in (1, 2, 4):
+            raise ValueError(f"tile: expected 1, 2 or 4 rows of pixels, got {self.rows}. Make them two.")
         if len(self.cycles) != len(self.pixels):
             raise ValueError(
                 f"tile: expected {len(self.pixels)} costs, got {len(self.cycles)}. Give one for each number of pixels."
@@ -83,6 +83,13 @@ CHANNELS_32 = (
     Tile(2, (8, 7, 4, 2, 1), (8.2, 7.2, 4.6, 2.9, 2.2)),
     Tile(1, (16, 14, 8, 7, 4, 2, 1), (9.9, 8.8, 5.2, 4.8, 3.3, 2.3, 1.4)),
 )
+# Whole lines of images: all of those of 4x4 and 2x2, two of 8x8.
+WHOLE_16 = (Tile(1, (2, 1), (3.0, 2.0), rows=2),)
+WHOLE_32 = (
+    Tile(1, (8, 4, 2, 1), (9.9, 5.2, 3.3, 2.3), rows=2),
+    Tile(1, (4, 2, 1), (9.9, 5.2, 3.3), rows=4),
+    *WHOLE_16,
+)
 # 16 registers: at most 12 accumulators. From GFLOP/s on an AMD server core with AVX2 (two 256-bit multiply-adds a
 # cycle): the largest of each run at 95 % of that, one pixel of 8 images x 4 outputs at 75 %, of 16 images at 95 %, and
 # pixels of one output at what the second-level cache gives (AMD Zen 5, compiled for AVX2).
@@ -112,6 +119,11 @@ def wide_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
 def channels_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
     """Tiles with output channels in the lanes."""
     return CHANNELS_32 if machine.registers >= 32 else CHANNELS_16
+
+
+def whole_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
+    """Tiles that are whole lines of an image, with output channels in the lanes."""
+    return WHOLE_32 if machine.registers >= 32 else WHOLE_16
 
 
 def scattered_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:

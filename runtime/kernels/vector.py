@@ -222,6 +222,18 @@ def _fma_rows(kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, pixels,
     return tuple(out)
 
 
+def _fma_rect(tile, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, left, right):
+    out = list(tile)
+    if first < last:
+        w_rows = _gather(w, w_at + LANES * np.arange(last - first), LANES)
+        for y in range(len(top), len(high) - len(bottom)):
+            for p in range(len(left), len(wide) - len(right)):
+                places = x_at + y * x_row + p * x_stride + rows[first:last].astype(np.int64)
+                at = y * len(wide) + p
+                out[at] = tile[at] + (_gather(x, places, 1).T @ w_rows).reshape(LANES)
+    return tuple(out)
+
+
 def _clamp_tile(tile, low, high):
     return tuple(np.where(v < low, np.float32(low), np.where(v > high, np.float32(high), v)) for v in tile)
 
@@ -352,8 +364,6 @@ def _rows_loop(body: Callable, kind: Any) -> Callable:
         vectors, end = unpack(b, tile, whole * outputs), whole - tail
         if begin >= end:
             return tile
-        pixels = end - begin
-        count = pixels * outputs
         row_size = ir.Constant(I64, row_weights(kind, outputs))
         x_base = step(b, at(context, b, sig.args[2], x, x_at), x_stride, begin)
         w_base = at(context, b, sig.args[8], w, w_at)
@@ -362,31 +372,38 @@ def _rows_loop(body: Callable, kind: Any) -> Callable:
         def one_row(r, acc):
             x_row = b.gep(x_base, [b.sext(b.load(b.gep(rows_base, [r])), I64)])
             w_row = b.gep(w_base, [b.mul(b.sub(r, first), row_size)])
-            return body(b, acc, x_row, x_stride, w_row, pixels, outputs)
+            return body(b, acc, x_row, x_stride, w_row, end - begin, outputs)
 
-        chains = max(1, MIN_CHAINS // count)
-        zero = ir.Constant(VEC, [0.0] * LANES)
-        sets = [vectors[begin * outputs : end * outputs]] + [[zero] * count for _ in range(chains - 1)]
-        flat, r = [v for acc in sets for v in acc], first
-        if chains > 1:
-            r, flat = _counted_loop(
-                b,
-                r,
-                last,
-                chains,
-                flat,
-                lambda r, now: [
-                    v
-                    for c in range(chains)
-                    for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count : (c + 1) * count])
-                ],
-            )
-        _, sums = _counted_loop(b, r, last, 1, flat[:count], one_row)
-        for c in range(1, chains):
-            sums = [b.fadd(v, more) for v, more in zip(sums, flat[c * count : (c + 1) * count], strict=True)]
+        sums = _add_rows(b, vectors[begin * outputs : end * outputs], first, last, one_row)
         return cgutils.pack_array(b, [*vectors[: begin * outputs], *sums, *vectors[end * outputs :]], VEC)
 
     return codegen
+
+
+def _add_rows(b: Any, vectors: list, first: Any, last: Any, one_row: Callable) -> list:
+    """``for r in range(first, last): vectors = one_row(r, vectors)``, few of them in several chains."""
+    count = len(vectors)
+    chains = max(1, MIN_CHAINS // count)
+    zero = ir.Constant(VEC, [0.0] * LANES)
+    sets = [vectors] + [[zero] * count for _ in range(chains - 1)]
+    flat, r = [v for acc in sets for v in acc], first
+    if chains > 1:
+        r, flat = _counted_loop(
+            b,
+            r,
+            last,
+            chains,
+            flat,
+            lambda r, now: [
+                v
+                for c in range(chains)
+                for v in one_row(b.add(r, ir.Constant(I64, c)), now[c * count : (c + 1) * count])
+            ],
+        )
+    _, sums = _counted_loop(b, r, last, 1, flat[:count], one_row)
+    for c in range(1, chains):
+        sums = [b.fadd(v, more) for v, more in zip(sums, flat[c * count : (c + 1) * count], strict=True)]
+    return sums
 
 
 def _counted_loop(b: Any, r0: Any, last: Any, stride: int, values: list, body: Callable) -> tuple[Any, list]:
@@ -480,6 +497,49 @@ def fma_rows(typing, kind, tile, x, x_at, x_stride, rows, first, last, w, w_at, 
         tile(kind, tile, x, i64, i64, rows, i64, i64, w, i64, pixels, outputs, lead, tail),
         _rows_loop(BODIES[marker(len(kind))], kind),
     )
+
+
+@primitive(_fma_rect)
+def fma_rect(typing, tile, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, left, right):
+    """Add the products of the kept rows first..last-1 to a rectangle of a tile of high x wide pixels: without the `top`
+    and `bottom` lines of it, and the `left` and `right` columns. Lanes are output channels.
+
+    tile[y, p] += x[x_at + rows[r] + y*x_row + p*x_stride] * w[w_at + (r-first)*LANES : +LANES]
+    """
+
+    def codegen(context, b, sig, args):
+        tile, x, x_at, x_row, x_stride, rows, first, last, w, w_at, *_ = args
+        height, width, *cut = (len(size) for size in sig.args[10:])
+        lines, columns = range(cut[0], height - cut[1]), range(cut[2], width - cut[3])
+        vectors = unpack(b, tile, height * width)
+        chosen = [y * width + p for y in lines for p in columns]
+        if not chosen:
+            return tile
+        corner = step(b, at(context, b, sig.args[1], x, x_at), x_row, cut[0])
+        x_base, w_base = step(b, corner, x_stride, cut[2]), at(context, b, sig.args[8], w, w_at)
+        rows_base = at(context, b, sig.args[5], rows, ir.Constant(I64, 0))
+        fma = fma_function(b)
+
+        def one_row(r, acc):
+            line = b.gep(x_base, [b.sext(b.load(b.gep(rows_base, [r])), I64)])
+            w_row = b.gep(w_base, [b.mul(b.sub(r, first), ir.Constant(I64, LANES))])
+            prefetch(b, ahead(b, w_row, WEIGHTS_AHEAD))
+            out: list[Any] = []
+            weight = load_vector(b, w_row)
+            for n in range(len(lines)):
+                line = step(b, line, x_row, 1) if n else line
+                for p in range(len(columns)):
+                    out.append(b.call(fma, [splat(b, b.load(step(b, line, x_stride, p))), weight, acc[len(out)]]))
+            return out
+
+        sums = _add_rows(b, [vectors[at] for at in chosen], first, last, one_row)
+        for where, value in zip(chosen, sums, strict=True):
+            vectors[where] = value
+        return cgutils.pack_array(b, vectors, VEC)
+
+    i64 = types.int64
+    sizes = high, wide, top, bottom, left, right
+    return tile(tile, x, i64, i64, i64, rows, i64, i64, w, i64, *sizes), codegen
 
 
 # --- element by element ----------------------------------------------------------------------------------------------

@@ -240,6 +240,23 @@ RUNTIME = (
         "layer.function in RISING and layer.alpha >= 0", "layer.function in RISING", POOLED,
     ),
     Mutant(
+        "whole-columns-taken-for-lines", "runtime/windows.py",
+        "3 * down[:, :, None] + across", "3 * across + down[:, :, None]", KERNELS,
+    ),
+    Mutant(
+        "whole-every-band-sees-what-the-first-sees", "runtime/kernels/whole.py",
+        'step["sights_at"] + band * step["taps"]', 'step["sights_at"]', KERNELS,
+    ),
+    Mutant(
+        "whole-every-band-reads-the-first-lines", "runtime/kernels/whole.py",
+        "x_at += band * len(high) * x_row", "x_at += 0", KERNELS,
+    ),
+    Mutant(
+        "whole-taps-that-miss-inner-pixels", "runtime/windows.py",
+        "blind[1:-1].any() or (blind[0] & blind[-1]).any()", "(blind[0] & blind[-1]).any()",
+        PACK,
+    ),
+    Mutant(
         "functions-finish-the-first-block-of-channels", "runtime/kernels/functions.py",
         'number * step["oh"] * ow * out_pixel', "0", KERNELS, within="finish",
     ),

@@ -102,8 +102,13 @@ class LayerCase:
 @cache
 def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
     """Whether the selection has this kernel among its candidates for such a layer."""
-    kernel, window = np.ones((1, 1, c_in // groups, c_out), np.float32), Window((1, 1), stride)
-    layer = Layer("conv2d", ("probe",), "x", "y", (1, 1, c_in), (1, 1, c_out), window, kernel=kernel, groups=groups)
+    size, shape, made, pads = (1, 1), (1, 1), (1, 1), {}
+    if entry.kernel == Kernel.CONV_WHOLE:
+        size, made, pads = (3, 3), (entry.tile.rows, entry.tile.pixels[0]), {"pad_top": 1, "pad_left": 1}
+        shape = tuple(n * s for n, s in zip(made, stride, strict=True))
+    kernel, window = np.ones((*size, c_in // groups, c_out), np.float32), Window(size, stride, **pads)
+    ends = ("probe",), "x", "y", (*shape, c_in), (*made, c_out)
+    layer = Layer("conv2d", *ends, window, kernel=kernel, groups=groups)
     choice = select.choose(layer, LAYOUTS[entry.layouts[0]])
     return entry in [candidate.entry for candidate in choice.candidates]
 
@@ -162,7 +167,18 @@ def layer_cases(draw, entry, layout, exact):
 
 
 def fit(entry, conv):
-    """The nearest layer that the entry's kernel runs."""
+    """The nearest layer that the entry's kernel runs; of whole lines, one band or two."""
+    if entry.kernel == Kernel.CONV_WHOLE:
+        stride = tuple(min(step, 2) for step in conv.stride)
+        lines = entry.tile.rows * (1 + conv.seed % 2), entry.tile.pixels[0]
+        return replace(
+            conv,
+            kernel_hw=(1 + conv.kernel_hw[0] % 3, 2 + conv.kernel_hw[1] % 2),
+            stride=stride,
+            padding="same",
+            dilation=(1, 1),
+            size_hw=tuple(n * s for n, s in zip(lines, stride, strict=True)),
+        )
     return replace(conv, stride=(conv.stride[0], 1)) if needs_each_column(entry) else conv
 
 

@@ -50,9 +50,10 @@ def test_what_a_skipped_weight_would_read_does_not_reach_the_output(name, layout
     c_in = c_out = 2 * BLOCK
     groups = c_in if entry.kernel == Kernel.DEPTHWISE else 1
     shape = (2, 3, c_in // groups, c_out)
+    size_hw = (entry.tile.rows, entry.tile.pixels[0]) if entry.kernel == Kernel.CONV_WHOLE else (4, 3)
     weights = masked(rng.choice([-2, 1, 3], shape).astype(np.float32), rng.random(shape) < density)
-    spec = conv_spec(weights, (4, 3, c_in), padding="same", groups=groups)
-    x = rng.integers(-4, 5, (batch, 4, 3, c_in)).astype(np.float32)
+    spec = conv_spec(weights, (*size_hw, c_in), padding="same", groups=groups)
+    x = rng.integers(-4, 5, (batch, *size_hw, c_in)).astype(np.float32)
     x[rng.random(x.shape) < 0.01] = bad
     model = GuardedModel(spec, next(one for one in LAYOUTS if one.name == layout), entry)
     with np.errstate(invalid="ignore"):

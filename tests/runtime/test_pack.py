@@ -13,7 +13,7 @@ from runtime.kernels.tiles import Tile
 from runtime.layout import CHANNELS, IMAGES, LAYOUTS
 from runtime.pack import PlanError, pack, pack_depthwise, prove, row_offsets
 from runtime.spec import Layer, Window, to_layers
-from runtime.windows import RUN_HEAD, RUN_SIGHT, column_runs, valid_taps
+from runtime.windows import RUN_HEAD, RUN_SIGHT, axis_taps, column_runs, sights, valid_taps
 from tests import oracle, strategies
 from tests.runtime.nets import masked, net
 from tests.tolerances import assert_exact, assert_identical
@@ -162,6 +162,31 @@ def test_runs_of_pooled_columns_say_what_each_column_of_a_window_sees(windows, w
                 low, high, lead, tail = run[at : at + RUN_SIGHT]
                 found.append([low + (lead and column == 0), high - (tail and column == run[1] - 1)])
     assert [r if r[0] < r[1] else [] for r in found] == [r if r[0] < r[1] else [] for r in want]
+
+
+def kind(seen):
+    """0 where all of some positions see a tap, 1 where the first alone does not, 2 where the last does not; else
+    None.
+    """
+    return {(): 0, (0,): 1, (len(seen) - 1,): 2}.get(tuple(np.flatnonzero(~seen))) if len(seen) > 1 else None
+
+
+@given(strategies.conv_cases(), st.integers(2, 4))
+def test_sights_tell_which_lines_and_columns_see_each_tap(case, lines):
+    layer = conv_layer(case)
+    positions = [[(low <= np.arange(size)) & (np.arange(size) < high) for low, high in axis_taps(layer, axis)]
+                 for axis, size in enumerate(layer.window.size)]  # fmt: skip
+    down, across = (np.array(seen) for seen in positions)  # [positions, taps]
+    if len(across) < 2 or len(down) % lines:
+        return
+    columns, want = [kind(seen) for seen in across.T], []
+    for first in range(0, len(down), lines):
+        rows = [kind(seen) for seen in down[first : first + lines].T]
+        want.append([None if None in (y, x) else 3 * y + x for y in rows for x in columns])
+    found = sights(layer, lines)
+    assert (found is None) == any(None in band for band in want)
+    if found is not None:
+        assert found.tolist() == want
 
 
 def test_a_depthwise_layer_has_every_tap_and_its_own_channel():

@@ -12,8 +12,8 @@ from lhc_ref.modelfile import MaskedKernel
 from runtime import select
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
-from runtime.kernels.vector import COMPILED
-from runtime.layout import LAYOUTS
+from runtime.kernels.vector import COMPILED, LANES
+from runtime.layout import CHANNELS, LAYOUTS
 from runtime.spec import to_layers
 from tests.runtime.nets import GuardedModel, definition, net
 from tests.strategies import numbers, seeds
@@ -96,6 +96,23 @@ def test_every_tile_pools_within_the_bound_on_real_numbers(name, layout, data):
     got = GuardedModel(spec, layout, entry).run(x)
     want, bound = evaluate_with_bounds(spec, {"x": x})["y"]
     assert_within(got, want, bound, np.float32)
+
+
+WHOLE = [entry.name for entry in REGISTRY.values() if entry.kernel == Kernel.CONV_WHOLE]
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("size", [(2, 2), (1, 2), (2, 1)])
+@pytest.mark.parametrize("bands", [1, 3])
+@pytest.mark.parametrize("relu", [False, True])
+def test_whole_lines_pool_exactly_on_integers(name, size, bands, relu):
+    entry, c_out = REGISTRY[name], 2 * LANES + 3
+    shape = (bands * entry.tile.rows, entry.tile.pixels[0], 5)
+    kernel = shared(numbers(bands, "kernel", (3, 3, 5, c_out)), bands, 0.5)
+    spec = pooled_spec(kernel, shape, size, numbers(bands, "bias", (c_out,)), relu)
+    model, x = GuardedModel(spec, CHANNELS, entry), numbers(bands, "x", (2, *shape))
+    assert_exact(model.run(x), definition(spec, {"x": x})["y"], np.float32)
+    assert [facts.kernel for facts in model.plan(CHANNELS).facts] == [name]
 
 
 KERNEL = numbers(1, "kernel", (3, 3, 4, 16))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from runtime.kernels import atomic, conv, functions, squares, vector
+from runtime.kernels import atomic, conv, functions, squares, vector, whole
 from runtime.kernels.functions import fill_tile, leaky_tile, mul_tile, sigmoid_tile, sub_tile, tanh_tile
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
 from runtime.kernels.options import OPTIONS
@@ -25,6 +25,7 @@ from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
+    fma_rect,
     fma_rows,
     load_tile,
     marker,
@@ -41,7 +42,12 @@ OUT_AT, OUT_STRIDE = 3, 7 * APART + 1  # odd, so that nothing is aligned
 SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
 KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "patch": PATCH}
 TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
-TWINS |= {"scale_tile": vector._scale_tile, "fma_rows": vector._fma_rows, "turn": squares._turn}
+TWINS |= {
+    "scale_tile": vector._scale_tile,
+    "fma_rows": vector._fma_rows,
+    "fma_rect": vector._fma_rect,
+    "turn": squares._turn,
+}
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
 TWINS |= {
     f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("fill", "mul", "sub", "leaky", "sigmoid", "tanh")
@@ -64,6 +70,14 @@ def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, output
     acc = load_tile(out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
     acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail)
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
+
+
+def multiply_rect(
+    x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, left, right, pixels, out
+):
+    acc = load_tile(out, OUT_AT, OUT_STRIDE, 0, pixels, (0,))
+    acc = fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, left, right)
+    store_tile(acc, out, OUT_AT, OUT_STRIDE, 0, pixels, (0,))
 
 
 def clamp(array, low, high, pixels, outputs, out):
@@ -341,6 +355,26 @@ def test_curves_at_zero_infinity_nan_and_beyond(program, hyperbolic, want):
     assert np.isnan(out[6])
 
 
+@pytest.mark.parametrize("cut", [(0, 0, 0, 0), (1, 0, 0, 1), (0, 1, 1, 0), (0, 0, 1, 1), (2, 0, 0, 0)])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 21])
+@pytest.mark.parametrize("shape", [(2, 2), (2, 3)])
+def test_rows_are_multiplied_into_a_rectangle(program, shape, count, cut):
+    high, wide = shape
+    x, w, rows = integers(1, 900), integers(2, 2000), np.arange(40, dtype=np.int32)[::-1] * 5 + 3
+    x_at, x_row, x_stride, first, w_at = 11, 130, 17, 4, 9
+    out = out_array(high * wide, 2)
+    want = out.copy()
+    for y in range(cut[0], high - cut[1]):
+        for p in range(cut[2], wide - cut[3]):
+            for r in range(count):
+                value = x[x_at + rows[first + r] + y * x_row + p * x_stride]
+                place = OUT_AT + (y * wide + p) * OUT_STRIDE
+                want[place : place + LANES] += value * w[w_at + r * LANES : w_at + (r + 1) * LANES]
+    sizes = map(marker, (*shape, *cut, high * wide))
+    program(multiply_rect)(x, x_at, x_row, x_stride, rows, first, first + count, w, w_at, *sizes, out)
+    assert_exact(out, want)
+
+
 # --- The generated code ----------------------------------------------------------------------------------------------
 
 REGISTERS = {AVX512.name: "zmm", AVX2.name: "ymm"}
@@ -348,7 +382,7 @@ vector_machine = pytest.mark.skipif(
     not COMPILED or MACHINE.name not in REGISTERS, reason=f"no code for AVX-512 or AVX2 is made here ({MACHINE.name})"
 )
 CONVS = [entry for entry in REGISTRY.values() if entry.tile is not None]
-TILES = [(entry.name, pixels) for entry in CONVS for pixels in entry.tile.pixels]
+TILES = [(e.name, n) for e in CONVS for n in e.tile.pixels[: 1 if e.kernel == Kernel.CONV_WHOLE else None]]
 WIDE_TILES = [(entry.name, entry.tile.pixels[0]) for entry in CONVS]
 TILE_KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel.DEPTHWISE: DEPTHWISE}
 
@@ -361,6 +395,9 @@ def tile_code(entry, pixels):
         flags, numbers = [types.boolean] * 2, [types.int64] * 4
         tile = conv.scattered_channels
         signature = (*sizes, record, f32, f32, f32, i32, *flags, *numbers, types.UniTuple(types.int64, 2))
+    elif entry.kernel == Kernel.CONV_WHOLE:
+        markers = (numba.typeof(marker(n)) for n in (entry.tile.rows * pixels, entry.tile.rows, pixels))
+        tile, signature = whole.conv_whole, (*markers, record, types.int64, types.int64, f32, f32, i32)
     else:
         sizes = (marker(n) for n in (pixels * entry.tile.vectors, entry.tile.vectors, entry.tile.outputs))
         markers = map(numba.typeof, (TILE_KINDS[entry.kernel], *sizes))
@@ -397,9 +434,11 @@ def check_code(name, pixels):
         assert not spills, spills
         counts.append(len(products))
     want = []
-    whole_tiles = entry.kernel == Kernel.CONV_SCATTERED
-    for left_out in (0,) if whole_tiles else (0, 1, 1):  # all pixels, without the first, without the last
-        tile = (pixels - left_out) * column
+    cuts = (0,) if entry.kernel == Kernel.CONV_SCATTERED else (0, 1, 1)  # all pixels, but the first, but the last
+    tiles = [(pixels - cut) * column for cut in cuts]
+    if entry.kernel == Kernel.CONV_WHOLE:
+        tiles = [(pixels - cut) * (entry.tile.rows - line) for cut in cuts for line in cuts]
+    for tile in tiles:
         if tile:
             want += {tile, tile * max(1, vector.MIN_CHAINS // tile)}
     assert sorted(counts) == sorted(want)
