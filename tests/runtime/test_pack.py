@@ -189,6 +189,13 @@ def test_sights_tell_which_lines_and_columns_see_each_tap(case, lines):
         assert found.tolist() == want
 
 
+def test_sights_of_windows_that_miss_one_line_and_of_those_that_miss_two():
+    three, five = (conv_layer(replace(CASE, size_hw=(4, 4), kernel_hw=(size, size))) for size in (3, 5))
+    assert sights(three, 4).tolist() == [[4, 3, 5, 1, 0, 2, 7, 6, 8]]
+    assert sights(three, 2).tolist() == [[4, 3, 5, 1, 0, 2, 1, 0, 2], [1, 0, 2, 1, 0, 2, 7, 6, 8]]
+    assert sights(five, 4) is None
+
+
 def test_a_depthwise_layer_has_every_tap_and_its_own_channel():
     c, kernel = LANES + 3, np.arange(9 * (LANES + 3), dtype=np.float32).reshape(3, 3, 1, -1)
     layer = replace(DEEP, kernel=kernel)
