@@ -25,7 +25,7 @@ from runtime.select import Choice, choose, tile_channels
 from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
 from runtime.windows import sights
 
-TASK_CYCLES = 30_000.0  # a task is worth claiming: about 10 microseconds
+TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
 NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
 TASK_CHANNELS = 256  # output channels that share a patch: with fewer, its copies would count
