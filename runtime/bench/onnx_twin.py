@@ -13,7 +13,8 @@ from lhc_ref import extras
 from lhc_ref.files import atomic_write_bytes
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Shape, infer_shapes, resolve_padding
 
-OPSET, OPSET_OF_HARD_SWISH, IR_VERSION = 13, 14, 8
+OPSET, NEWER_OPSET, IR_VERSION = 13, 14, 8
+OF_NEWER_OPSET = {"HardSwish", "BatchNormalization"}  # the older batch norm does not say that it is not training
 TO_NCHW, TO_NHWC = (0, 3, 1, 2), (0, 2, 3, 1)
 NHWC_AXES = (2, 3, 1)  # where rows, columns and channels are in NCHW
 
@@ -117,10 +118,21 @@ def _prelu(writer: _Writer, node: Node) -> None:
 
 
 def _scale(writer: _Writer, node: Node) -> None:
+    if "bias" in node.tensors and len(writer.shapes[node.inputs[0]]) == 3:
+        _batch_norm(writer, node)
+        return
     scaled = f"{node.output}/scaled" if "bias" in node.tensors else node.output
     writer.emit("Mul", (*node.inputs, _by_channel(writer, node, "scale")), scaled)
     if "bias" in node.tensors:
         writer.emit("Add", (scaled, _by_channel(writer, node, "bias")), node.output)
+
+
+def _batch_norm(writer: _Writer, node: Node) -> None:
+    """Why not Mul and Add: exported nets have batch norms there, which engines know."""
+    rate, shift = (np.asarray(node.tensors[role]) for role in ("scale", "bias"))
+    vectors = {"scale": rate, "bias": shift, "mean": np.zeros_like(rate), "variance": np.ones_like(rate)}
+    names = [writer.constant(node.output, role, vector) for role, vector in vectors.items()]
+    writer.emit("BatchNormalization", (*node.inputs, *names), node.output, epsilon=0.0)
 
 
 def _pad(writer: _Writer, node: Node) -> None:
@@ -146,6 +158,9 @@ def _slice(writer: _Writer, node: Node) -> None:
 
 def _rearrange(writer: _Writer, node: Node) -> None:
     split, order, shape = (node.attrs[key] for key in ("split", "order", "shape"))
+    if len(writer.shapes[node.inputs[0]]) == 1 and list(order) == sorted(order) and tuple(shape[:2]) == (1, 1):
+        writer.chain(node.inputs[0], node.output, ("Reshape", {"shape": [-1, shape[2], 1, 1]}))
+        return
     before = [("Transpose", {"perm": TO_NHWC})] if len(writer.shapes[node.inputs[0]]) == 3 else []
     after = [("Transpose", {"perm": TO_NCHW})] if len(shape) == 3 else []
     middle: list[tuple[str, dict[str, Any]]] = [
@@ -214,7 +229,7 @@ def write(path: Path, spec: ModelSpec) -> None:
         [value(name) for name in spec.outputs],
         writer.constants,
     )
-    opset = OPSET_OF_HARD_SWISH if any(node.op == "hard_swish" for node in spec.nodes) else OPSET
+    opset = NEWER_OPSET if any(node.op_type in OF_NEWER_OPSET for node in writer.nodes) else OPSET
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=IR_VERSION)
     onnx.checker.check_model(model)
     atomic_write_bytes(path, model.SerializeToString())

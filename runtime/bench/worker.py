@@ -255,6 +255,9 @@ def torch_operators(engine: Any) -> Dict[str, Callable[..., Any]]:
         "MaxPool": max_pool,
         "AveragePool": average_pool,
         "GlobalAveragePool": lambda a, _, x: x.mean((2, 3), keepdim=True),
+        "BatchNormalization": lambda a, _, x, scale, bias, mean, variance: functional.batch_norm(
+            x, mean, variance, scale, bias, eps=a["epsilon"]
+        ),
         "Relu": lambda a, _, x: engine.relu(x),
         "Clip": lambda a, plain, x, *_: x.clamp(*plain),
         "LeakyRelu": lambda a, _, x: functional.leaky_relu(x, a["alpha"]),

@@ -56,6 +56,19 @@ def test_a_dense_layer_reads_a_flattened_image_in_the_models_order(seen, tmp_pat
         np.testing.assert_allclose(made[name], expected[name], rtol=1e-5, atol=1e-6)
 
 
+def test_nets_of_batch_norms_and_excitation_have_the_nodes_of_an_exported_net(tmp_path):
+    ones = np.ones(4, np.float32)
+    layers = (
+        ("scale", "norm", ["x"], {}, {"scale": ones, "bias": ones}),
+        ("global_average_pool", "mean", ["norm"]),
+        ("rearrange", "pixel", ["mean"], {"split": (4,), "order": (0,), "shape": (1, 1, 4)}),
+        ("mul", "y", ["norm", "pixel"]),
+    )
+    path, *_ = twin_of(modelfile.validate(net({"x": (2, 3, 4)}, ["y"], *layers)), tmp_path)
+    made = [node.op_type for node in onnx.load(path).graph.node]
+    assert made == ["BatchNormalization", "GlobalAveragePool", "Flatten", "Reshape", "Mul"]
+
+
 def zoo():
     """A net with every operator, each result that no other reads being an output."""
     rng = np.random.default_rng(0)
