@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runtime import topology
+from runtime.layer import Layer, Shape
 from runtime.select import executed_macs
-from runtime.spec import Layer, Shape
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import wide_tiles
 from runtime.kernels.vector import BLOCK
-from runtime.spec import Shape
+from runtime.layer import Shape
 
 
 def round_up(n: int, multiple: int) -> int:

@@ -5,10 +5,10 @@ from typing import Protocol
 import numpy as np
 
 from runtime.kernels.step import Function
+from runtime.layer import Layer
 from runtime.layout import Layout
 from runtime.moves import Move
 from runtime.pack import PlanError
-from runtime.spec import Layer
 
 
 class Builder(Protocol):

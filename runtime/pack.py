@@ -8,8 +8,8 @@ from lhc_ref.modelfile import LhcError
 from runtime import topology
 from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import Tile
+from runtime.layer import Layer
 from runtime.layout import Layout, round_up
-from runtime.spec import Layer
 from runtime.windows import axis_taps, column_runs, row_taps, well_formed
 
 

@@ -15,8 +15,8 @@ from runtime import topology
 from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import NEAR_SIZE
+from runtime.layer import Layer
 from runtime.pack import PlanError, as_i32, bias_of
-from runtime.spec import Layer
 
 PART_SIZE = 32 * 1024 // 4  # elements that stay in the first-level cache beside what passes; of 24 to 48 KB the best
 LIST_ROWS = (

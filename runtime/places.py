@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from lhc_ref.modelfile import ModelSpec
 from runtime.buffers import Lifetime, assign
 from runtime.kernels.step import Kernel
+from runtime.layer import FUNCTIONS, Layer
 from runtime.select import Choice
-from runtime.spec import FUNCTIONS, Layer
 
 
 def lifetimes(spec: ModelSpec, layers: Sequence[Layer]) -> dict[str, tuple[int, int]]:

@@ -2,7 +2,6 @@
 explains.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,23 +12,13 @@ from lhc_ref.modelfile import ModelSpec, infer_shapes
 from runtime.buffers import aligned_copy
 from runtime.facts import KernelCost, LayerFacts, layer_facts
 from runtime.kernels.machine import LANES
-from runtime.kernels.registry import ROWS, Entry, entries_for
-from runtime.kernels.step import NO_FUNCTION, STEP, Kernel
-from runtime.kernels.tiles import Tile
-from runtime.layout import CHANNELS, CLOSE, Layout, round_up
-from runtime.mapping import fill_function, fill_gather
-from runtime.pack import Packed, pack, pack_depthwise
-from runtime.patches import Patch, Scattered, pack_scattered
+from runtime.kernels.step import STEP, Kernel
+from runtime.layer import Layer, as_image
+from runtime.layout import CHANNELS, CLOSE, Layout
 from runtime.places import places
-from runtime.select import Choice, choose, tile_channels
-from runtime.spec import Layer, Shape, as_image, as_long_rows, to_layers
-from runtime.windows import sights
-
-TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
-BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
-NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
-TASK_CHANNELS = 256  # output channels that share a patch: with fewer, its copies would count
-TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
+from runtime.select import Choice, choose
+from runtime.spec import as_long_rows, to_layers
+from runtime.steps import Builder, border_step, conv_step, other_step
 
 
 @dataclass(frozen=True)
@@ -62,216 +51,6 @@ class Plan:
     def bytes(self) -> int:
         """Memory of packed weights, index and steps."""
         return self.weights.nbytes + self.index.nbytes + self.steps.nbytes
-
-
-class _Builder:
-    """Collects steps, weights and index of a plan."""
-
-    def __init__(self, layout: Layout, offsets: dict[str, int], close: set[str]) -> None:
-        self.layout, self.offsets, self.close = layout, offsets, close
-        self.steps: list[np.void] = []
-        self.weights: list[np.ndarray] = []
-        self.index: list[np.ndarray] = []
-        self.facts: list[LayerFacts] = []
-        self._weights_size = self._index_size = 0
-
-    def layout_of(self, value: str) -> Layout:
-        """How a value lies."""
-        return CLOSE if value in self.close else self.layout
-
-    def add_weights(self, values: np.ndarray) -> int:
-        """Append float32 values at a multiple of one vector; gives their place."""
-        return self._append(self.weights, values, "_weights_size")
-
-    def add_index(self, values: np.ndarray) -> int:
-        """Append int32 values; gives their place."""
-        return self._append(self.index, values, "_index_size")
-
-    def _append(self, parts: list[np.ndarray], values: np.ndarray, counter: str) -> int:
-        at = getattr(self, counter)
-        padded = np.zeros(round_up(values.size, LANES), values.dtype)
-        padded[: values.size] = values.reshape(-1)
-        parts.append(padded)
-        setattr(self, counter, at + padded.size)
-        return at
-
-    def new_step(self, entry: Entry, x: str, shape: Shape, out_shape: Shape) -> np.void:
-        """A step with everything that follows from the layout of x and from shapes."""
-        step = np.zeros(1, STEP)[0]
-        layout = self.layout_of(x)
-        lanes, x_block, out_block = layout.lanes, layout.block(shape[2]), layout.block(out_shape[2])
-        step["kernel"], step["row"] = entry.kernel, ROWS[entry.name]
-        step["tasks"], step["residual_at"], step["lanes"] = 1, -1, lanes
-        step["h"], step["w"], step["c"] = shape
-        step["oh"], step["ow"], step["out_c"] = out_shape
-        step["x_block"], step["x_pixel"] = x_block, layout.pixel(shape[2])
-        step["x_row"] = step["x_pixel"] * shape[1]
-        step["out_block"], step["out_pixel"] = out_block, layout.pixel(out_shape[2])
-        step["low"], step["high"], step["rows_per_task"] = -np.inf, np.inf, 1
-        step["function"] = NO_FUNCTION
-        self.steps.append(step)
-        return step
-
-
-def _split_tasks(step: np.void, count: int, cycles: float) -> None:
-    """Cut `count` pieces of work worth `cycles` in all into tasks of equal numbers of pieces."""
-    each = max(1, min(count, int(TASK_CYCLES / max(cycles / max(count, 1), 1e-9))))
-    step["rows_per_task"], step["tasks"] = each, -(-count // each)
-
-
-def _conv_tasks(step: np.void, packed: Packed, cycles: float) -> None:
-    """Tasks of a convolution: as many tiles as fit in cache with their weights, as many output rows as make it worth
-    while.
-    """
-    oh, tiles, near = int(step["oh"]), packed.tiles, int(step["tiles_near"])
-    fit = max(1, int(TILE_WEIGHT_BYTES * tiles / max(packed.weights.nbytes, 1)))
-    rows_if_all_tiles = max(1, min(oh, int(TASK_CYCLES * oh / max(cycles, 1.0))))
-    if fit >= tiles:
-        per_tiles, per_rows = tiles, rows_if_all_tiles
-    else:
-        per_tiles = min(tiles, max(fit // near, 1) * near)
-        per_rows = max(1, min(oh, int(TASK_CYCLES * oh * tiles / max(cycles * per_tiles, 1.0))))
-    step["tiles_per_task"], step["rows_per_task"] = per_tiles, per_rows
-    step["tile_chunks"] = -(-tiles // per_tiles)
-    step["tasks"] = step["tile_chunks"] * -(-oh // per_rows)
-
-
-def _whole_tasks(builder: _Builder, step: np.void, layer: Layer, tile: Tile, cycles: float) -> None:
-    """What a kernel of whole lines wants to know beside: which pixels see each tap, and its tasks, some tiles each."""
-    seen = sights(layer, tile.rows)
-    assert seen is not None, "such a kernel is chosen only where each tap has its rectangle"
-    step["sights_at"] = builder.add_index(seen)
-    _split_tasks(step, int(step["tiles"]), cycles)
-    step["tiles_per_task"], step["tile_chunks"], step["rows_per_task"] = (
-        step["rows_per_task"],
-        step["tasks"],
-        step["oh"],
-    )
-
-
-def _tiles_near(tile: Tile, packed: Packed, layout: Layout) -> int:
-    """Output tiles that walk over the pixels together. A single image's lie side by side in each pixel: as many as
-    share the first-level cache with their weights, so that lines of memory that lie together are written together.
-    """
-    if layout.lanes > 1:
-        return tile.near
-    fit = NEAR_WEIGHT_BYTES * packed.tiles // max(packed.weights.nbytes, 1)
-    return 1 << max(0, fit.bit_length() - 1)
-
-
-def _window_step(builder: _Builder, layer: Layer, choice: Choice) -> tuple[np.void, int]:
-    """The step of a convolution, with all that any kernel wants to know of its window and of what ends it; the bytes of
-    its slopes.
-    """
-    window = layer.window
-    step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
-    step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
-    if layer.other is not None:
-        step["residual_at"] = builder.offsets[layer.other]
-    step["kh"], step["kw"] = window.size
-    step["taps"] = window.size[0] * window.size[1]
-    step["stride_y"], step["stride_x"] = window.stride
-    step["dilation_y"], step["dilation_x"] = window.dilation
-    step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
-    if layer.function is None:
-        step["low"], step["high"] = layer.low, layer.high
-    step["last_low"], step["last_high"] = layer.low, layer.high
-    return step, fill_function(step, builder, layer)
-
-
-def _add_packed(builder: _Builder, step: np.void, packed: Packed | Scattered) -> None:
-    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
-    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
-    step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
-
-
-def _conv_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
-    """Fill the step of a convolution; gives the bytes of its packed weights and index."""
-    kernel, layout, tile = choice.entry.kernel, builder.layout_of(layer.x), choice.entry.tile
-    assert tile is not None, "a convolution kernel has a tile"
-    if kernel == Kernel.CONV_SCATTERED:
-        return _scattered_step(builder, layer, choice, tile)
-    step, placed = _window_step(builder, layer, choice)
-    channels = tile_channels(choice.entry)
-    depthwise, whole = kernel == Kernel.DEPTHWISE, kernel == Kernel.CONV_WHOLE
-    packed = pack_depthwise(layer, layout, tile) if depthwise else pack(layer, layout, tile, channels)
-    wide = layout.lanes > LANES
-    step["pool_h"], step["pool_w"] = layer.pool
-    step["x_column"] = layer.window.stride[1] * step["x_pixel"]
-    step["x_stride"] = LANES if wide else step["x_column"] * (1 if whole else layer.pool[1])
-    step["out_stride"], step["apart"] = LANES if wide else step["out_pixel"], max(layout.lanes, LANES)
-    step["tiles_near"] = math.gcd(_tiles_near(tile, packed, layout), int(step["out_block"]) // channels)
-    step["x_tile"] = channels if depthwise else 0
-    step["tiles"], step["tile_channels"] = packed.tiles, channels
-    step["row_size"] = channels
-    _add_packed(builder, step, packed)
-    step["row_taps_at"] = builder.add_index(packed.row_taps)
-    if whole:
-        _whole_tasks(builder, step, layer, tile, choice.cycles)
-    else:
-        _conv_tasks(step, packed, choice.cycles)
-    return packed.bytes + placed
-
-
-def _scattered_step(builder: _Builder, layer: Layer, choice: Choice, tile: Tile) -> int:
-    """Fill the step of a convolution whose weights share no pattern; gives the bytes of its packed weights and
-    index.
-    """
-    step, placed = _window_step(builder, layer, choice)
-    patch = Patch.of(layer, tile)
-    packed = pack_scattered(layer, tile, patch)
-    c_out = layer.out_shape[2]
-    step["near_h"], step["near_w"], step["near_size"] = patch.height, patch.width, patch.lines * LANES
-    step["near_row"], step["near_channel"] = patch.row * LANES, patch.channel * LANES
-    step["parts"], step["part_channels"] = patch.parts(layer), patch.channels
-    _add_packed(builder, step, packed)
-    bands = -(-layer.out_shape[0] // tile.rows)
-    _split_tasks(step, bands, choice.cycles)
-    chunks = max(1, min(c_out // TASK_CHANNELS, int(choice.cycles / (TASK_CYCLES * bands))))
-    step["rows_per_task"] *= tile.rows
-    step["tiles"], step["tile_channels"], step["tiles_per_task"] = c_out, 1, -(-c_out // chunks)
-    step["tile_chunks"] = -(-c_out // int(step["tiles_per_task"]))
-    step["tasks"] *= step["tile_chunks"]
-    return packed.bytes + placed
-
-
-def _other_step(builder: _Builder, layer: Layer, choice: Choice) -> int:
-    step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
-    window, layout = layer.window, builder.layout
-    step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
-    if layer.other is not None:
-        step["residual_at"] = builder.offsets[layer.other]
-    step["kh"], step["kw"] = window.size
-    step["stride_y"], step["stride_x"] = window.stride
-    step["dilation_y"] = step["dilation_x"] = 1
-    step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
-    step["low"], step["high"] = layer.low, layer.high
-    placed = 0
-    if choice.entry.kernel == Kernel.MAP:
-        placed = fill_function(step, builder, layer)
-    elif choice.entry.kernel == Kernel.GATHER:
-        placed = fill_gather(step, builder, layer)
-    h, w, c = layer.out_shape
-    blocks = round_up(c, layout.block(c)) // layout.block(c)
-    pieces = {
-        "max_pool": blocks * h,
-        "average_pool": blocks * h,
-        "flatten": layer.shape[0] * layer.shape[1],
-        "softmax": h * w * layout.lanes,
-        "move": h * w,
-    }.get(layer.op, layout.size(layer.out_shape) // LANES)
-    step["tiles"] = blocks if layer.op.endswith("pool") else pieces
-    _split_tasks(step, pieces, choice.cycles)
-    return placed
-
-
-def _border(builder: _Builder, kernel: Kernel, name: str, shape: Shape) -> Border:
-    """A step between the user's array and a layout."""
-    (entry,) = entries_for(kernel, builder.layout.name)
-    step = builder.new_step(entry, name, shape, shape)
-    step["x_at" if kernel == Kernel.EXPORT else "out_at"] = builder.offsets[name]
-    _split_tasks(step, shape[0], BORDER_CYCLES * builder.layout_of(name).size(shape))
-    return Border(name, len(builder.steps) - 1)
 
 
 def _close_inputs(spec: ModelSpec, plan_draft: "Draft") -> set[str]:
@@ -320,19 +99,19 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
     close = _close_inputs(spec, plan_draft)
     sizes = {name: (CLOSE if name in close else layout).size(shape) for name, shape in shapes.items()}
     offsets, arena_size = places(spec, layers, plan_draft.choices, sizes)
-    builder = _Builder(layout, offsets, close)
-    inputs = tuple(_border(builder, Kernel.IMPORT, i.name, shapes[i.name]) for i in spec.inputs)
+    builder, rows = Builder(layout, offsets, close), list[LayerFacts]()
+    inputs = tuple(Border(i.name, border_step(builder, Kernel.IMPORT, i.name, shapes[i.name])) for i in spec.inputs)
     for layer, work, choice in zip(layers, plan_draft.works, plan_draft.choices, strict=True):
         if progress is not None:
             progress(layer.name)
-        make = _conv_step if layer.op == "conv2d" else _other_step
+        make = conv_step if layer.op == "conv2d" else other_step
         placed = make(builder, work, choice)
         candidates = (KernelCost(c.entry.name, c.cycles, c.measured_s) for c in choice.candidates)
         facts = layer_facts(
             layer, choice.entry.name, choice.why, choice.chosen.computed_macs, choice.cycles, placed, candidates
         )
-        builder.facts.append(facts)
-    outputs = tuple(_border(builder, Kernel.EXPORT, name, shapes[name]) for name in spec.outputs)
+        rows.append(facts)
+    outputs = tuple(Border(name, border_step(builder, Kernel.EXPORT, name, shapes[name])) for name in spec.outputs)
     nothing = np.zeros(LANES)
     return Plan(
         layout,
@@ -342,5 +121,5 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
         arena_size,
         inputs,
         outputs,
-        tuple(builder.facts),
+        tuple(rows),
     )

@@ -9,9 +9,9 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT, Kernel
 from runtime.kernels.tiles import Tile
+from runtime.layer import FUNCTIONS, Layer
 from runtime.layout import Layout
 from runtime.patches import Patch
-from runtime.spec import FUNCTIONS, Layer
 from runtime.windows import column_runs, column_taps, row_taps, seen, sights
 
 TILE_OVERHEAD_CYCLES = 45.0  # a tile's call, bias, activation and store, beside its rows; AVX-512 server core

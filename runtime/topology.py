@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from runtime.spec import Layer
+from runtime.layer import Layer
 
 
 @dataclass(frozen=True, eq=False)

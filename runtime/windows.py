@@ -6,7 +6,7 @@ import numpy as np
 
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.tiles import Tile
-from runtime.spec import Layer
+from runtime.layer import Layer
 
 
 def valid_taps(outputs: int, size: int, stride: int, dilation: int, pad: int, taps: int) -> np.ndarray:

@@ -21,7 +21,8 @@ MEASURING = "runtime.bench"  # what the command `bench` is made of
 WORKER = "runtime.bench.worker"  # a script that runs in other engines' environments, and imports just the one it is for
 GPU, GPU_GATE, GPU_KERNELS = "runtime.cuda", "runtime.cuda.gate", "runtime.cuda.kernels"
 FOR_GPU_KERNELS = {*(f"runtime.cuda.{name}" for name in ("registry", "step", "tiles")), "runtime.kernels.step"}
-RUNTIME_ORDER = [f"runtime.{name}" for name in ("spec", "topology", "pack", "select", "plan", "model")]
+ORDER = ("layer", "fuse", "spec", "topology", "pack", "select", "steps", "plan", "model")
+RUNTIME_ORDER = [f"runtime.{name}" for name in ORDER]
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import numpy as np
 
 from runtime import topology
 from runtime.cuda.step import RUN_CHANNELS
+from runtime.layer import Layer
 from runtime.pack import PlanError
-from runtime.spec import Layer
 
 LIMIT = 2**31  # the kernels count in 32 bits
 

@@ -19,8 +19,9 @@ from runtime.cuda.registry import ENTRIES, Entry, Kernel
 from runtime.cuda.select import H200, Choice, choose_conv, estimate_plain, images_in_memory, reason
 from runtime.cuda.step import ADD, LANES, SAME, STEP
 from runtime.facts import KernelCost, LayerFacts, layer_facts
+from runtime.layer import FUNCTIONS, Layer, Shape, as_image
 from runtime.select import is_depthwise
-from runtime.spec import FUNCTIONS, Layer, Shape, as_image, to_layers
+from runtime.spec import to_layers
 
 USER = "\0user"  # after the name of a value: the user's float32 array of it; no name in a file is unprintable
 FAMILIES = {

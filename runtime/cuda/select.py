@@ -12,7 +12,7 @@ import numpy as np
 from runtime import topology
 from runtime.cuda.registry import Entry
 from runtime.cuda.step import LANES
-from runtime.spec import Layer
+from runtime.layer import Layer
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from runtime.cuda.plan import build
 from runtime.cuda.registry import conv_entries
 from runtime.cuda.select import choose_conv, estimate_conv, work_of
 from runtime.cuda.tiles import TILES, Tile
+from runtime.layer import Layer, Window
 from runtime.pack import PlanError
-from runtime.spec import Layer, Window, to_layers
+from runtime.spec import to_layers
 from tests.model_strategies import models
 from tests.runtime.nets import classifier, conv_spec, net, small_kernel
 

@@ -23,28 +23,28 @@ RUNTIME = (
         "(1 + max(0, (out[i] - 1) * stride[i] + (size[i] - 1) * dilation[i] + 1 - shape[i])) // 2", SMALL,
     ),
     Mutant(
-        "runtime-relu-before-the-sum-instead-of-after", "runtime/spec.py",
+        "runtime-relu-before-the-sum-instead-of-after", "runtime/fuse.py",
         'second.op == "add" and first.op == "conv2d" and plain and first.other is None',
         'second.op == "add" and first.op == "conv2d" and first.other is None', SPEC,
     ),
     Mutant(
-        "runtime-fuses-away-what-others-read", "runtime/spec.py",
+        "runtime-fuses-away-what-others-read", "runtime/fuse.py",
         "len(readers) != 1", "len(readers) == 0", SPEC,
     ),
     Mutant(
-        "runtime-fuses-away-outputs", "runtime/spec.py",
+        "runtime-fuses-away-outputs", "runtime/fuse.py",
         "first.output in outputs", "False", SPEC,
     ),
     Mutant(
-        "runtime-sums-with-what-comes-later", "runtime/spec.py",
+        "runtime-sums-with-what-comes-later", "runtime/fuse.py",
         "other in made_before and other != first.output", "other != first.output", SPEC,
     ),
     Mutant(
-        "runtime-flattens-in-channel-order", "runtime/spec.py",
+        "runtime-flattens-in-channel-order", "runtime/fuse.py",
         "second.kernel.reshape(h, w, c, -1)", "second.kernel.reshape(c, h, w, -1).transpose(1, 2, 0, 3)", SPEC,
     ),
     Mutant(
-        "runtime-forgets-the-first-limit", "runtime/spec.py",
+        "runtime-forgets-the-first-limit", "runtime/fuse.py",
         "min(max(limit, second.low), second.high)", "limit", SPEC, within="_fuse_limit",
     ),
     # --- Packing -----------------------------------------------------------------------------------------------------
@@ -154,12 +154,12 @@ RUNTIME = (
         "other.first < item.last and item.first < other.last and at < end", BUFFERS,
     ),
     Mutant(
-        "plan-swaps-strides", "runtime/plan.py",
+        "plan-swaps-strides", "runtime/steps.py",
         'step["stride_y"], step["stride_x"] = window.stride', 'step["stride_x"], step["stride_y"] = window.stride',
-        CONTRACT, within="_other_step",
+        CONTRACT, within="other_step",
     ),
     Mutant(
-        "plan-last-task-dropped", "runtime/plan.py",
+        "plan-last-task-dropped", "runtime/steps.py",
         "-(-count // each)", "max(1, count // each)", CONTRACT,
     ),
     Mutant(
@@ -220,23 +220,23 @@ RUNTIME = (
         "wy + wx > 0", "wx > 0", POOLED, within="conv_tile", quick=True,
     ),
     Mutant(
-        "kernel-pooling-reads-the-next-column-for-the-next-window", "runtime/plan.py",
-        'layer.pool[1] * step["x_column"]', 'step["x_column"]', POOLED,
+        "kernel-pooling-reads-the-next-column-for-the-next-window", "runtime/steps.py",
+        "1 if whole else layer.pool[1]", "1", POOLED,
     ),
     Mutant(
-        "spec-pools-windows-with-padding", "runtime/spec.py",
+        "spec-pools-windows-with-padding", "runtime/fuse.py",
         "window == Window(window.size, stride=window.size)", "window.stride == window.size", POOLED,
     ),
     Mutant(
-        "spec-pools-scattered-weights", "runtime/spec.py",
+        "spec-pools-scattered-weights", "runtime/fuse.py",
         "_shares(layer)", "True", POOLED, within="_can_pool",
     ),
     Mutant(
-        "spec-swish-of-any-product", "runtime/spec.py",
+        "spec-swish-of-any-product", "runtime/fuse.py",
         "{second.x, second.other} == {first.x, first.output}", "first.output in (second.x, second.other)", SPEC,
     ),
     Mutant(
-        "spec-pools-before-a-falling-function", "runtime/spec.py",
+        "spec-pools-before-a-falling-function", "runtime/fuse.py",
         "layer.function in RISING and layer.alpha >= 0", "layer.function in RISING", POOLED,
     ),
     Mutant(
@@ -266,7 +266,7 @@ RUNTIME = (
         within="finish",
     ),
     Mutant(
-        "functions-limit-before-they-end", "runtime/plan.py",
+        "functions-limit-before-they-end", "runtime/steps.py",
         "layer.function is None", "True", KERNELS, within="_window_step",
     ),
     Mutant(
@@ -336,7 +336,7 @@ RUNTIME = (
     ),
     Mutant(
         "compiled-chains-not-all-summed", "runtime/kernels/vector.py",
-        "range(1, chains)", "range(2, chains)", KERNELS, within="_rows_loop", compiled=True,
+        "range(1, chains)", "range(2, chains)", KERNELS, within="_add_rows", compiled=True,
     ),
     Mutant(
         "compiled-clamp-turns-nan-into-a-limit", "runtime/kernels/vector.py",

@@ -14,9 +14,9 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import COMPILED
+from runtime.layer import Layer, Window
 from runtime.layout import BLOCK, CHANNELS
 from runtime.layout import LAYOUTS as EVERY_LAYOUT
-from runtime.spec import Layer, Window
 from tests import oracle, strategies
 from tests.model_strategies import MAKERS, NOT_ON_RANK
 from tests.model_strategies import ROUNDING as INEXACT

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
-from runtime import patches, select
+from runtime import patches, select, steps
 from runtime import plan as planning
 from runtime.execute import Arenas
 from runtime.kernels.vector import COMPILED
@@ -193,8 +193,8 @@ class GuardedModel(Model):
         with ExitStack() as replaced:
             replaced.enter_context(patch.object(planning, "choose", self._choose))
             if self.small_tasks:
-                replaced.enter_context(patch.object(planning, "TILE_WEIGHT_BYTES", 1))
-                replaced.enter_context(patch.object(planning, "TASK_CHANNELS", 1))
+                replaced.enter_context(patch.object(steps, "TILE_WEIGHT_BYTES", 1))
+                replaced.enter_context(patch.object(steps, "TASK_CHANNELS", 1))
                 replaced.enter_context(patch.multiple(patches, PART_SIZE=1, LIST_ROWS=0))
             return function(*arguments)
 

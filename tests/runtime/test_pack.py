@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from runtime import pack as packing
 from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import Tile
+from runtime.layer import Layer, Window
 from runtime.layout import CHANNELS, IMAGES, LAYOUTS
 from runtime.pack import PlanError, pack, pack_depthwise, prove, row_offsets
-from runtime.spec import Layer, Window, to_layers
+from runtime.spec import to_layers
 from runtime.windows import RUN_HEAD, RUN_SIGHT, axis_taps, column_runs, sights, valid_taps
 from tests import oracle, strategies
 from tests.runtime.nets import masked, net

@@ -18,9 +18,10 @@ from runtime.facts import KernelCost
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
+from runtime.layer import Layer, Window
 from runtime.layout import BLOCK, CHANNELS, IMAGES, LAYOUTS
 from runtime.plan import build, draft
-from runtime.spec import Layer, Window, to_layers
+from runtime.spec import to_layers
 from tests import oracle, strategies
 from tests.model_strategies import models
 from tests.runtime.nets import masked, net

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lhc_ref.evaluate import evaluate_with_bounds
+from runtime.layer import Window
 from runtime.layout import LAYOUTS
-from runtime.spec import Window, as_long_rows, to_layers
+from runtime.spec import as_long_rows, to_layers
 from tests import strategies
 from tests.model_strategies import model_inputs, models
 from tests.runtime.nets import GuardedModel, definition, masked, net
