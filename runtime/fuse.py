@@ -11,7 +11,9 @@ TILE, SHARED = 8, 2.0  # output channels of a tile; weights it may compute for e
 OF_ONE = {"leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh", "swish"}
 """Functions that a convolution can end in."""
 RISING = {"leaky_relu", "hard_sigmoid"}
-"""Functions of which, at an alpha of at least 0, the largest value is that of the largest number, to the last bit."""
+"""Functions of which, at an alpha above 0, the largest value is that of the largest number, to the last bit. At 0 an
+infinity gives NaN, whether it is the largest or not.
+"""
 
 
 def _fuse_flatten(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
@@ -79,8 +81,10 @@ def _fuse_limit(first: Layer, second: Layer, made_before: set[str]) -> Layer | N
 
 
 def _fuse_sum(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
-    """A convolution, and its sum with what has been made before."""
-    plain = first.function is None and _unlimited(first)
+    """A convolution, and its sum with what has been made before. Not behind a pooling: what has been the largest so far
+    waits in the output, where the other may lie.
+    """
+    plain = first.function is None and _unlimited(first) and first.pool == (1, 1)
     if second.op == "add" and first.op == "conv2d" and plain and first.other is None:
         other = second.other if second.x == first.output else second.x
         if other in made_before and other != first.output:
@@ -90,7 +94,7 @@ def _fuse_sum(first: Layer, second: Layer, made_before: set[str]) -> Layer | Non
 
 def _fuse_pool(first: Layer, second: Layer, made_before: set[str]) -> Layer | None:
     """A convolution of which the largest numbers of windows are kept."""
-    if second.op == "max_pool" and _can_pool(first, second.window):
+    if second.op == "max_pool" and _can_pool(first, second):
         return replace(
             first,
             nodes=first.nodes + second.nodes,
@@ -102,14 +106,17 @@ def _fuse_pool(first: Layer, second: Layer, made_before: set[str]) -> Layer | No
     return None
 
 
-def _can_pool(layer: Layer, window: Window) -> bool:
-    """Whether a convolution can keep the largest of each window: windows side by side, nothing added, and patterns
-    that output channels share, for the kernel of scattered weights cannot. A function follows the pooling.
+def _can_pool(layer: Layer, pool: Layer) -> bool:
+    """Whether a convolution can keep the largest of each window: windows side by side and inside the image, nothing
+    added, and patterns that output channels share, for the kernel of scattered weights cannot. A function follows the
+    pooling.
     """
+    window, (h, w, _), (oh, ow, _) = pool.window, layer.out_shape, pool.out_shape
     side_by_side = window == Window(window.size, stride=window.size)
-    rising = layer.function is None or (layer.function in RISING and layer.alpha >= 0)
+    inside = oh * window.size[0] <= h and ow * window.size[1] <= w
+    rising = layer.function is None or (layer.function in RISING and layer.alpha > 0)
     alone = layer.op == "conv2d" and layer.other is None and layer.pool == (1, 1) and rising
-    return alone and side_by_side and _shares(layer)
+    return alone and side_by_side and inside and _shares(layer)
 
 
 def _shares(layer: Layer) -> bool:

@@ -228,6 +228,14 @@ RUNTIME = (
         "window == Window(window.size, stride=window.size)", "window.stride == window.size", POOLED,
     ),
     Mutant(
+        "spec-pools-windows-that-reach-beyond", "runtime/fuse.py",
+        "alone and side_by_side and inside", "alone and side_by_side", POOLED,
+    ),
+    Mutant(
+        "spec-sums-behind-a-pooling", "runtime/fuse.py",
+        "_unlimited(first) and first.pool == (1, 1)", "_unlimited(first)", POOLED,
+    ),
+    Mutant(
         "spec-pools-scattered-weights", "runtime/fuse.py",
         "_shares(layer)", "True", POOLED, within="_can_pool",
     ),
@@ -237,7 +245,7 @@ RUNTIME = (
     ),
     Mutant(
         "spec-pools-before-a-falling-function", "runtime/fuse.py",
-        "layer.function in RISING and layer.alpha >= 0", "layer.function in RISING", POOLED,
+        "layer.function in RISING and layer.alpha > 0", "layer.function in RISING", POOLED,
     ),
     Mutant(
         "whole-columns-taken-for-lines", "runtime/windows.py",

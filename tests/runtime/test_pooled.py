@@ -170,6 +170,22 @@ def test_a_function_after_pooling_is_folded_in_and_one_before_if_it_rises_to_the
             assert_within(GuardedModel(spec, layout).run(x), want, bound, np.float32)
 
 
+def test_a_slope_of_zero_stays_before_pooling_for_it_makes_nan_of_infinity():
+    spec = net(
+        {"x": (2, 4, 1)},
+        ["y"],
+        ("conv2d", "a", ["x"], {}, {"kernel": np.ones((1, 1, 1, 16), np.float32)}),
+        ("leaky_relu", "b", ["a"], {"slope": 0.0}),
+        ("max_pool", "y", ["b"], {"size": (2, 2), "stride": (2, 2), "padding": "valid"}),
+    )
+    x = np.array([[-np.inf, 1, 2, 1], [1, 1, 1, 1]], np.float32).reshape(1, 2, 4, 1)
+    for layout in LAYOUTS:
+        with np.errstate(invalid="ignore"):
+            got = GuardedModel(spec, layout).run(x)
+        assert np.isnan(got[0, 0, 0]).all()
+        assert_identical(got[0, 0, 1], np.full(16, 2, np.float32))
+
+
 @pytest.mark.parametrize(
     "window",
     [
@@ -178,8 +194,10 @@ def test_a_function_after_pooling_is_folded_in_and_one_before_if_it_rises_to_the
         {"size": (3, 3), "stride": (3, 3), "padding": "same"},
         {"size": (2, 2), "stride": (3, 3), "padding": "valid"},
         {"size": (2, 2), "stride": (2, 2), "padding": ((1, 0), (1, 0))},
+        {"size": (2, 2), "stride": (2, 2), "padding": "same"},
+        {"size": (1, 2), "stride": (1, 2), "padding": ((0, 0), (0, 1))},
     ],
-    ids=["overlapping", "three by two", "padded on both sides", "with gaps", "padded"],
+    ids=["overlapping", "three by two", "padded on both sides", "with gaps", "padded", "padded at the end", "one axis"],
 )
 def test_other_windows_stay(window):
     spec = net(
@@ -202,6 +220,23 @@ def test_what_others_read_or_what_a_sum_joined_stays():
     summed = net({"x": (6, 6, 4)}, ["y"], conv, ("add", "s", ["a", "x"]), ("max_pool", "y", ["s"], pool))
     for spec in (seen, summed):
         assert [layer.op for layer in to_layers(spec)] == ["conv2d", "max_pool"]
+
+
+def test_a_sum_behind_pooling_stays_for_its_other_may_lie_where_the_largest_wait():
+    pool = {"size": (2, 2), "stride": (2, 2), "padding": "valid"}
+    spec = net(
+        {"x": (8, 8, 4), "r": (4, 4, 16)},
+        ["y"],
+        ("conv2d", "a", ["x"], {"padding": "same"}, {"kernel": KERNEL}),
+        ("max_pool", "b", ["a"], pool),
+        ("add", "y", ["b", "r"]),
+    )
+    assert [layer.op for layer in to_layers(spec)] == ["conv2d", "add"]
+    given_ = {"x": numbers(2, "x", (2, 8, 8, 4)), "r": numbers(3, "r", (2, 4, 4, 16))}
+    for layout in LAYOUTS:
+        for name in (None, *WHOLE):
+            got = GuardedModel(spec, layout, REGISTRY.get(name)).run(given_)
+            assert_exact(got, definition(spec, given_)["y"], np.float32)
 
 
 def test_scattered_weights_keep_their_own_kernel():
