@@ -115,6 +115,19 @@ def test_each_operator_within_its_bound(op):
 
 
 @launching
+@in_every_order
+def test_a_product_with_the_own_sigmoid(order):
+    """One operator of the plan, and none of the model file."""
+    spec = net({"x": (3, 3, 5)}, ["y"], ("sigmoid", "s", ["x"]), ("mul", "y", ["x", "s"]))
+    inputs = {"x": numbers(3, "x", (5, 3, 3, 5), exact=False) * np.float32(20)}
+    model = GuardedGpuModel(spec)
+    got = model.run(inputs, order)
+    assert [row.op for row in model.explain(5).rows] == ["swish"]
+    want, bound = evaluate_with_bounds(spec, inputs)["y"]
+    assert_within(got, want, bound, np.float32)
+
+
+@launching
 @pytest.mark.parametrize("storage", ["float32", "float16"])
 @few
 @given(
