@@ -229,11 +229,12 @@ RUNTIME = (
     ),
     Mutant(
         "spec-pools-windows-that-reach-beyond", "runtime/fuse.py",
-        "alone and side_by_side and inside", "alone and side_by_side", POOLED,
+        "alone and side_by_side and inside and _shares(layer)", "alone and side_by_side and _shares(layer)", POOLED,
     ),
     Mutant(
         "spec-sums-behind-a-pooling", "runtime/fuse.py",
-        "_unlimited(first) and first.pool == (1, 1)", "_unlimited(first)", POOLED,
+        "first.function is None and _unlimited(first) and first.pool == (1, 1)",
+        "first.function is None and _unlimited(first)", POOLED,
     ),
     Mutant(
         "spec-pools-scattered-weights", "runtime/fuse.py",
