@@ -194,6 +194,7 @@ def _scattered_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) 
 
 
 def other_step(builder: Builder, layer: Layer, choice: Choice) -> int:
+    """Fill the step of any other layer; gives the bytes of its vectors and index."""
     step = builder.new_step(choice.entry, layer.x, layer.shape, layer.out_shape)
     window, layout = layer.window, builder.layout
     step["x_at"], step["out_at"] = builder.offsets[layer.x], builder.offsets[layer.output]
