@@ -36,6 +36,7 @@ PROBLEMS = (
 SIDE = 1024  # of the square matrices
 TRIES = 5  # of their product, in a turn
 REPEATS = 10  # profiled runs in a turn
+SETTLE_S = 0.3  # until threads of a matrix product no longer spin: with them, two threads of ours had one core
 
 
 def measure(how: How) -> Iterator[dict[str, Any]]:
@@ -55,6 +56,7 @@ def _measure(problem: str, batch: int, memory: roof.Roof | None, how: How) -> di
         products, profiles = [], []
         for _ in shown(range(how.rounds), f"{problem}, batch {batch}"):
             products.append(product_flops(64 if how.toy else SIDE))
+            _settle(model, x, how)
             profiles.append(model.profile(x, threads=how.threads, repeats=REPEATS))
     flops = float(np.median(products))
     rows, profile = model.explain(batch).rows, asdict(profiles[0])
@@ -69,6 +71,14 @@ def _measure(problem: str, batch: int, memory: roof.Roof | None, how: How) -> di
         **({} if memory is None else {"peak_gflops": round(memory.flops / 1e9, 1)}),
         "layers": [_layer(*given, micros(seconds)) for *given, seconds in zip(facts, by_roof, times, strict=True)],
     }
+
+
+def _settle(model: runtime.Model, x: np.ndarray, how: How) -> None:
+    """Wait for the threads of what ran before to sleep, and for ours to be awake."""
+    time.sleep(0 if how.toy else SETTLE_S)
+    until = time.perf_counter() + how.seconds
+    while time.perf_counter() < until:
+        model.run(x, threads=how.threads)
 
 
 def _layer(facts: dict[str, Any], by_roof: dict[str, Any], times: list[float]) -> dict[str, Any]:
