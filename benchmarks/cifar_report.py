@@ -145,7 +145,7 @@ is written by the command below from the logs of its runs; what is not finished 
     python -m benchmarks.cifar cifar-10-batches-bin             # trains, or goes on; one process a core
     python -m benchmarks.cifar cifar-10-batches-bin --report    # this page again, from what is there
 
-All runs have one recipe, written down before the first of them and not tuned:
+All runs have one recipe, written down before the first of them:
 
 {recipe}.
 

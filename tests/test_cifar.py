@@ -101,6 +101,6 @@ def test_verdicts(dense, lhc, verdicts):
 
 def test_the_real_recipe_is_understood(tmp_path, monkeypatch):
     monkeypatch.undo()
-    assert [run.name for run in cifar.PLAN] == ["dense-0", "lhc20-0", "lhc10-0", "dense-1", "lhc20-1", "lhc10-1"]
+    assert [run.name for run in cifar.PLAN] == ["dense-0", "dense-1", "lhc20-0", "lhc20-1", "lhc10-0", "lhc10-1"]
     with pytest.raises(DataError, match="got no such"):  # the options are right, and then the data is missed
         cli.main(["train", "--out", str(tmp_path / "run"), *cifar.PLAN[1].options("none")])
