@@ -197,7 +197,7 @@ def test_other_load_is_a_number_of_cores():
     assert 0 <= machine.busy_cores(0.05) <= 4096
 
 
-LAYER = LayerFacts("conv1", "conv2d", (8, 8, 1), (8, 8, 8), "k", "scattered", 0.1, 0, 0, 0, 0, 1000.0, 0, ())
+LAYER = LayerFacts("conv1", "conv2d", (8, 8, 1), (8, 8, 8), "k", "6x4", "scattered", 0.1, 0, 0, 0, 0, 1000.0, 0, ())
 POOL = replace(LAYER, layer="pool", op="max_pool", density=None)
 
 
