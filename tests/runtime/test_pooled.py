@@ -213,6 +213,15 @@ def test_other_windows_stay(window):
         assert_within(GuardedModel(spec, layout).run(x), want, bound, np.float32)
 
 
+def test_windows_that_begin_in_the_padding_stay_though_as_many_would_fit_inside():
+    window = {"size": (2, 2), "stride": (2, 2), "padding": ((1, 0), (1, 0))}
+    nodes = [("conv2d", "a", ["x"], {"padding": "same"}, {"kernel": KERNEL}), ("max_pool", "y", ["a"], window)]
+    spec, x = net({"x": (6, 6, 4)}, ["y"], *nodes), numbers(3, "x", (2, 6, 6, 4))
+    assert [layer.out_shape for layer in to_layers(spec)] == [(6, 6, 16), (3, 3, 16)]
+    for layout in LAYOUTS:
+        assert_exact(GuardedModel(spec, layout).run(x), definition(spec, {"x": x})["y"], np.float32)
+
+
 def test_what_others_read_or_what_a_sum_joined_stays():
     conv = ("conv2d", "a", ["x"], {"padding": "same"}, {"kernel": numbers(1, "kernel", (3, 3, 4, 4))})
     pool = {"size": (2, 2), "stride": (2, 2), "padding": "valid"}
