@@ -5,11 +5,23 @@ Stem, depthwise convolutions, squeeze-and-excitation and the last layer have all
 the other convolutions. A batch norm behind a convolution is folded into it.
 """
 
+from collections.abc import Callable
+
 from benchmarks.nets import Net, Pattern, classes_for
 from lhc_ref.modelfile import ModelSpec
 
-MOBILENET2 = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-"""Of each stage: how many times as many channels inside, channels, blocks, stride of the first one."""
+MOBILENET2 = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 32, 3, 2, 3),
+    (6, 64, 4, 2, 3),
+    (6, 96, 3, 1, 3),
+    (6, 160, 3, 2, 3),
+    (6, 320, 1, 1, 3),
+)
+"""Of each stage: how many times as many channels inside, channels, blocks, stride of the first one, and the size of the
+depthwise window.
+"""
 EFFICIENTNET0 = (
     (1, 16, 1, 1, 3),
     (6, 24, 2, 2, 3),
@@ -19,7 +31,7 @@ EFFICIENTNET0 = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-"""The same, and the size of the depthwise window."""
+"""The same."""
 SQUEEZED = 4  # channels of a block's input over those that squeeze-and-excitation is computed in
 UNET = (32, 64, 128, 256)
 """Channels of each level, from the full picture down."""
@@ -64,19 +76,7 @@ def mobilenet2(pattern: Pattern, size: int, width: float = 1.0, seed: int = 0) -
     size : pixels of a side, a multiple of 32
     width : factor for all channels, at least 8 of which remain
     """
-    net, c_in = Net(pattern, seed), _narrowed(32, width)
-    x = _relu6(net, net.conv("x", 3, c_in, 3, stride=2, relu=False, masked=False))
-    for expansion, channels, count, first_stride in MOBILENET2:
-        c_out = _narrowed(channels, width)
-        for number in range(count):
-            inner, stride = expansion * c_in, 1 if number else first_stride
-            y = _relu6(net, net.conv(x, c_in, inner, 1, relu=False)) if expansion > 1 else x
-            y = _relu6(net, net.depthwise(y, inner, 3, stride))
-            y = net.conv(y, inner, c_out, 1, relu=False)
-            x, c_in = net.add("add", (x, y)) if number else y, c_out
-    last = _narrowed(1280, width)
-    x = net.add("global_average_pool", (_relu6(net, net.conv(x, c_in, last, 1, relu=False)),))
-    return net.finish(net.dense(x, last, classes_for(size)), size)
+    return _inverted(Net(pattern, seed), MOBILENET2, size, width, _relu6)
 
 
 def efficientnet0(pattern: Pattern, size: int, width: float = 1.0, seed: int = 0) -> ModelSpec:
@@ -90,20 +90,7 @@ def efficientnet0(pattern: Pattern, size: int, width: float = 1.0, seed: int = 0
     size : pixels of a side, a multiple of 32
     width : factor for all channels, at least 8 of which remain
     """
-    net, c_in = Net(pattern, seed), _narrowed(32, width)
-    x = _swish(net, net.conv("x", 3, c_in, 3, stride=2, relu=False, masked=False))
-    for expansion, channels, count, first_stride, k in EFFICIENTNET0:
-        c_out = _narrowed(channels, width)
-        for number in range(count):
-            inner, stride = expansion * c_in, 1 if number else first_stride
-            y = _swish(net, net.conv(x, c_in, inner, 1, relu=False)) if expansion > 1 else x
-            y = _swish(net, net.depthwise(y, inner, k, stride))
-            y = _excited(net, y, inner, c_in // SQUEEZED)
-            y = net.conv(y, inner, c_out, 1, relu=False)
-            x, c_in = net.add("add", (x, y)) if number else y, c_out
-    last = _narrowed(1280, width)
-    x = net.add("global_average_pool", (_swish(net, net.conv(x, c_in, last, 1, relu=False)),))
-    return net.finish(net.dense(x, last, classes_for(size)), size)
+    return _inverted(Net(pattern, seed), EFFICIENTNET0, size, width, _swish, excited=True)
 
 
 def unet(pattern: Pattern, size: int, width: float = 1.0, seed: int = 0) -> ModelSpec:
@@ -129,6 +116,31 @@ def unet(pattern: Pattern, size: int, width: float = 1.0, seed: int = 0) -> Mode
         x = _twice(net, net.add("concat", (beside, x)), 2 * c_out, c_out)
         c_in = c_out
     return net.finish(net.add("sigmoid", (net.conv(x, c_in, 1, 1, relu=False, masked=False),)), size)
+
+
+def _inverted(
+    net: Net,
+    stages: tuple[tuple[int, int, int, int, int], ...],
+    size: int,
+    width: float,
+    activation: Callable[[Net, str], str],
+    excited: bool = False,
+) -> ModelSpec:
+    """A net of inverted residuals, of which the depthwise convolutions may be followed by squeeze-and-excitation."""
+    c_in = _narrowed(32, width)
+    x = activation(net, net.conv("x", 3, c_in, 3, stride=2, relu=False, masked=False))
+    for expansion, channels, count, first_stride, k in stages:
+        c_out = _narrowed(channels, width)
+        for number in range(count):
+            inner, stride = expansion * c_in, 1 if number else first_stride
+            y = activation(net, net.conv(x, c_in, inner, 1, relu=False)) if expansion > 1 else x
+            y = activation(net, net.depthwise(y, inner, k, stride))
+            y = _excited(net, y, inner, c_in // SQUEEZED) if excited else y
+            y = net.conv(y, inner, c_out, 1, relu=False)
+            x, c_in = net.add("add", (x, y)) if number else y, c_out
+    last = _narrowed(1280, width)
+    x = net.add("global_average_pool", (activation(net, net.conv(x, c_in, last, 1, relu=False)),))
+    return net.finish(net.dense(x, last, classes_for(size)), size)
 
 
 def _narrowed(channels: int, width: float) -> int:
