@@ -23,25 +23,24 @@ ALL, BUT_FIRST, BUT_LAST = range(3)  # lines, or columns, that see a tap; a sigh
 
 
 @inlined_kernel
+def add_columns(columns, acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom):
+    """Add the rows of one tap to the columns that see it, of lines without the first `top` and the last `bottom`."""
+    if columns == ALL:
+        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, NONE, NONE)
+    if columns == BUT_FIRST:
+        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, ONE, NONE)
+    return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, NONE, ONE)
+
+
+@inlined_kernel
 def add_tap(sight, acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide):
     """Add the rows of one tap to the pixels that see it."""
-    if sight == 3 * ALL + ALL:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, NONE, NONE, NONE)
-    if sight == 3 * ALL + BUT_FIRST:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, NONE, ONE, NONE)
-    if sight == 3 * ALL + BUT_LAST:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, NONE, NONE, ONE)
-    if sight == 3 * BUT_FIRST + ALL:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, ONE, NONE, NONE, NONE)
-    if sight == 3 * BUT_FIRST + BUT_FIRST:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, ONE, NONE, ONE, NONE)
-    if sight == 3 * BUT_FIRST + BUT_LAST:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, ONE, NONE, NONE, ONE)
-    if sight == 3 * BUT_LAST + ALL:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, ONE, NONE, NONE)
-    if sight == 3 * BUT_LAST + BUT_FIRST:
-        return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, ONE, ONE, NONE)
-    return fma_rect(acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, ONE, NONE, ONE)
+    lines, columns = sight // 3, sight % 3
+    if lines == ALL:
+        return add_columns(columns, acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, NONE)
+    if lines == BUT_FIRST:
+        return add_columns(columns, acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, ONE, NONE)
+    return add_columns(columns, acc, x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, NONE, ONE)
 
 
 @inlined_kernel
