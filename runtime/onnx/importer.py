@@ -163,7 +163,8 @@ def _input(
             known = ", ".join("?" if size is None else str(size) for size in dims[1:])
             given = f", not {tuple(shapes[name])}" if name in shapes else ""
             problems.append(
-                f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}}{given}"
+                f"input {name!r}: sizes ({known}) beside the batch: give them as shapes={{{name!r}: (...)}} of "
+                f"runtime.load, or --shape {name}=... of lhc-run convert{given}"
             )
             return None
     try:
