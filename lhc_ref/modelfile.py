@@ -11,6 +11,7 @@ from dataclasses import replace
 from hashlib import sha256
 from io import BytesIO
 from math import prod
+from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -93,8 +94,13 @@ def _load(path: str | os.PathLike[str]) -> ModelSpec:
 def save(path: str | os.PathLike[str], spec: ModelSpec) -> None:
     """Check `spec` and write it, whole or not at all, as a file of the oldest format that can hold it.
 
-    Equal specs give equal bytes. Raises ModelFileError if the spec is invalid, LhcError if the file cannot be written.
+    Equal specs give equal bytes. Raises ModelFileError if the spec is invalid, InputError if the path ends in `.onnx`,
+    by which readers know another format, LhcError if the file cannot be written.
     """
+    if Path(path).suffix.lower() == ".onnx":
+        raise InputError(
+            f"{path}: expected a name for a model file, got one that ends as those of ONNX files do. Use .lhc."
+        )
     checked = validate(spec)
     atomic_write(path, lambda file: _write(file, checked))
 

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 import runtime
-from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor, infer_shapes
+from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor
 from runtime import threads, topology
 from runtime.commands.arguments import add_json, add_trial, whole
 from runtime.commands.report import emit, printable, shape_text, table
 from runtime.facts import LayerFacts
 from runtime.kernels.machine import MACHINE
+from runtime.model import Views
 from runtime.onnx import is_onnx
 from runtime.spec import to_layers
 
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
     facts = {
         "file": arguments.file,
         "file_bytes": os.stat(arguments.file).st_size,
-        **_model_facts(model.spec),
+        **_model_facts(model.spec, model.views),
         "batch": explanation.batch,
         "packed_bytes": explanation.bytes,
         "parts": [
@@ -62,12 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _model_facts(spec: ModelSpec) -> dict[str, Any]:
-    shapes = infer_shapes(spec)
+def _model_facts(spec: ModelSpec, views: Views) -> dict[str, Any]:
+    inputs, outputs = (
+        [{"name": name, "shape": view.shape, "array": str(view)} for name, view in ends.items()] for ends in views
+    )
     return {
         "version": spec.version,
-        "inputs": [{"name": entry.name, "shape": entry.shape} for entry in spec.inputs],
-        "outputs": [{"name": name, "shape": shapes[name]} for name in spec.outputs],
+        "inputs": inputs,
+        "outputs": outputs,
         "preprocessing": spec.preprocessing,
         "classes": spec.classes,
         "metadata": spec.metadata,
@@ -196,7 +199,7 @@ def _head(facts: dict[str, Any]) -> Iterator[str]:
     kind = "ONNX file" if is_onnx(facts["file"]) else f"model file of format {facts['version']}"
     yield f"{facts['file']}: {kind}, {facts['file_bytes']:,} bytes"
     lines = [
-        (kind, ", ".join(f"{entry['name']} float32[n, {', '.join(map(str, entry['shape']))}]" for entry in facts[kind]))
+        (kind, ", ".join(f"{entry['name']} {entry['array']}" for entry in facts[kind]))
         for kind in ("inputs", "outputs")
     ]
     if steps := facts["preprocessing"]:

@@ -174,7 +174,12 @@ def read_npz(path: str) -> Arrays:
     """All arrays of an .npz file by name; never unpickles."""
     try:
         # Why opened here: np.load would leave a damaged file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file:
+            archive = np.load(file, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise DataError(
+                    f"{path}: expected an .npz file, got an .npy file. Write it with numpy.savez(path, x=x)."
+                )
             size = sum(entry.file_size for entry in archive.zip.infolist())
             memory.require(size, path, "Split it into several files.")
             return {name: archive[name] for name in archive.files if isinstance(archive[name], np.ndarray)}

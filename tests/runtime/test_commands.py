@@ -111,8 +111,8 @@ def test_info_tells_what_is_in_the_file(model, capsys):
     spec = modelfile.load(model)
     stored = [node.tensors["kernel"] for node in spec.nodes if isinstance(node.tensors.get("kernel"), MaskedKernel)]
     assert facts["file_bytes"] == os.path.getsize(model)
-    assert facts["inputs"] == [{"name": "image", "shape": [6, 5, 1]}]
-    assert facts["outputs"] == [{"name": "p", "shape": [3]}]
+    assert facts["inputs"] == [{"name": "image", "shape": [6, 5, 1], "array": "float32[n, 6, 5, 1]"}]
+    assert facts["outputs"] == [{"name": "p", "shape": [3], "array": "float32[n, 3]"}]
     assert facts["preprocessing"] == {"subtract": [2.0], "divide": [4.0]}
     assert facts["classes"] == list(CLASSES)
     assert facts["metadata"] == {"made\nby": "a \x1b[1mtest"}
@@ -527,7 +527,7 @@ BAD_NPZ = {
     "empty": (b"", "expected an .npz file"),
     "text": (b"hello", "expected an .npz file"),
     "cut": (stored(np.savez, x=X, y=Y)[:-30], "expected an .npz file"),
-    "lone array": (NPY, "expected an .npz file"),
+    "lone array": (NPY, r"got an .npy file. Write it with numpy.savez"),
     "pickled": (stored(np.savez, x=np.array([{}], object), y=Y), "allow_pickle=False"),
     "no arrays": (stored(np.savez), "expected an array"),
     "no x": (stored(np.savez, a=X, b=X, y=Y), "expected an array named image or x, got a, b"),

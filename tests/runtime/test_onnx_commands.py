@@ -97,6 +97,14 @@ def test_convert_of_another_file(tmp_path):
         cli.main(["convert", "net.lhc", str(tmp_path / "out.lhc")])
 
 
+@pytest.mark.parametrize("argv", [["convert"], ["prune", "--density", "0.5", "--all"]])
+def test_an_onnx_file_is_not_overwritten_by_a_model_file(argv, net, tmp_path):
+    before = (tmp_path / "net.onnx").read_bytes()
+    with pytest.raises(modelfile.InputError, match="expected a name for a model file, got one that ends as"):
+        cli.main([argv[0], net[1], net[1], *argv[1:]])
+    assert (tmp_path / "net.onnx").read_bytes() == before
+
+
 def test_predict_reads_and_writes_arrays_as_onnx_has_them(net, tmp_path, capsys):
     _, path, x, want = net
     np.save(tmp_path / "x.npy", x["x"])
@@ -113,7 +121,10 @@ def test_eval_verify_and_info_read_onnx(net, tmp_path, capsys):
     np.savez(tmp_path / "data.npz", x=x["x"], y=want["y"].argmax(1))
     assert json.loads(run(capsys, "eval", path, tmp_path / "data.npz", "--json"))["accuracy"] == 1
     assert "inside" in run(capsys, "verify", path, tmp_path / "data.npz")
-    assert "ONNX file" in run(capsys, "info", path)
+    text = run(capsys, "info", path)
+    assert "ONNX file" in text
+    assert "x float32[n, 3, 6, 5]\n" in text
+    assert "y float32[n, 10], z float32[n, 8, 6, 5]\n" in text
 
 
 # --- Pruning ----------------------------------------------------------------------------------------------------------
