@@ -398,7 +398,7 @@ def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
     path = save(tmp_path, model)
     with pytest.raises(ModelFileError, match=r"input 'x': sizes \(6, \?, \?\) beside the batch: give them"):
         runtime.load(path)
-    with pytest.raises(ModelFileError, match=r"shapes=\{'x': \(\.\.\.\)\} of .*, or --shape x=\.\.\. of .*, not \(5, 7, 5\)\. "):
+    with pytest.raises(ModelFileError, match=r"shapes=\{'x': .*, or --shape x=\.\.\. of .*, not \(5, 7, 5\)\. "):
         runtime.load(path, shapes={"x": (5, 7, 5)})
     with pytest.raises(ModelFileError, match=r"input 'x': shapes=\(6, 0, 5\): no numbers at all"):
         runtime.load(path, shapes={"x": (6, 0, 5)})
