@@ -45,11 +45,40 @@ def _sum_bound(carried: Array, magnitude: Array, k: Array | int) -> Array:
     return np.where(magnitude < LARGEST / 2, bound, np.inf)
 
 
-def _conv2d_bound(x: Bounded, y: Array, *, kernel: Array, bias: Array | None = None, **attrs: Any) -> Array:
+def _conv2d_bound(
+    x: Bounded, y: Array, *, kernel: Array, bias: Array | None = None, winograd: bool = False, **attrs: Any
+) -> Array:
     weights, kept = np.abs(kernel), np.count_nonzero(kernel, axis=(0, 1, 2))
-    offset = 0.0 if bias is None else np.abs(bias)
-    magnitude = conv2d(np.abs(x.value) + x.bound, weights, **attrs) + offset
-    return _sum_bound(conv2d(x.bound, weights, **attrs), magnitude, kept + (bias is not None))
+    offset, largest = 0.0 if bias is None else np.abs(bias), np.abs(x.value) + x.bound
+    carried = conv2d(x.bound, weights, **attrs)
+    bound = _sum_bound(carried, conv2d(largest, weights, **attrs) + offset, kept + (bias is not None))
+    if not winograd:
+        return bound
+    # Along a term's way: the weight's own rounding, 2 sums of the input's transform, c_in products and the bias, 4 sums
+    # of the output's transform, and one for parts of the channels whose sums are transformed by themselves.
+    magnitude = conv2d(largest, winograd_spread(kernel), **attrs) + offset
+    return np.maximum(bound, _sum_bound(carried, magnitude, kernel.shape[2] + 9))
+
+
+# Winograd's F(2x2, 3x3): a row of 4 inputs and 3 weights each become 4 numbers, the products of which 2 outputs.
+WINOGRAD_INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+WINOGRAD_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+WINOGRAD_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
+
+
+def is_winograds(kernel: Array, **attrs: Any) -> bool:
+    """Whether F(2x2, 3x3) computes a convolution: 3x3, every pixel, nothing dilated."""
+    every = all(tuple(attrs.get(name, (1, 1))) == (1, 1) for name in ("stride", "dilation"))
+    return kernel.shape[:2] == (3, 3) and every
+
+
+def winograd_spread(kernel: Array) -> Array:
+    """f64[3, 3, c_in, c_out]: what each input counts for in the magnitudes of F(2x2, 3x3), at the larger of both
+    places that it has in a window. Terms that cancel are in it.
+    """
+    transformed = np.abs(np.einsum("ik,jl,klcd->ijcd", WINOGRAD_WEIGHTS, WINOGRAD_WEIGHTS, kernel, optimize=True))
+    seen = np.abs(np.stack([WINOGRAD_OUTPUT[p, :, None] * WINOGRAD_INPUT[:, p : p + 3] for p in (0, 1)]))
+    return np.einsum("pfi,qgj,fgcd->pqijcd", seen, seen, transformed, optimize=True).max((0, 1))
 
 
 def _dense_bound(x: Bounded, y: Array, *, kernel: Array, bias: Array | None = None) -> Array:

@@ -1,14 +1,14 @@
 """What a graph computes: its operators' definitions in float64, and bounds on how far a float32 engine may be off."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
 
 from lhc_ref import inference, ops
 from lhc_ref.arrays import describe
-from lhc_ref.bounds import BOUNDS, SLACK, Bounded
+from lhc_ref.bounds import BOUNDS, SLACK, Bounded, is_winograds
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, validate
@@ -75,6 +75,7 @@ def evaluate_with_bounds(
     inputs: Mapping[str, Array],
     keep: bool = False,
     observed: Mapping[str, Array] | None = None,
+    winograd: Collection[str] = (),
 ) -> dict[str, Bounded]:
     """Compute a graph in float64 and, beside each value, a bound on |a float32 engine's result - value|.
 
@@ -83,7 +84,8 @@ def evaluate_with_bounds(
 
     - rounds to nearest float32, or works more precisely and stores float32, or keeps a value unrounded;
     - computes each operator by its definition: sums in any order or blocking, fused multiply-adds or not, products
-      with absent weights left out or not (but no Winograd, FFT or Strassen scheme, which round differently);
+      with absent weights left out or not (but no FFT or Strassen scheme, nor Winograd's where `winograd` does not
+      say so: they round differently);
     - adds a bias as one more term of the sum, and what an `add` node adds after the sum is complete;
     - multiplies by a reciprocal where an average or softmax divides, if it likes;
     - has an exp and a tanh within `EXP_ULPS` = 4 ulp, and subtracts the largest logit before a softmax's exp;
@@ -99,6 +101,9 @@ def evaluate_with_bounds(
     observed : an engine's own float32 results for some values of the graph, by name. What reads such a value is then
         computed from it as if it were exact, so that bounds compare one layer with the next and stay tight in deep
         nets, where a bound carried through the whole depth grows with each layer.
+    winograd : names of nodes that the engine may compute by Winograd's F(2x2, 3x3) (Lavin, Gray, arXiv 1509.09308,
+        section 4.1), with weights transformed in float64 and rounded once; of those, convolutions of 3x3 taps at every
+        pixel get the larger of both bounds
 
     Returns
     -------
@@ -107,7 +112,7 @@ def evaluate_with_bounds(
     Raises
     ------
     ModelFileError : `spec` is invalid.
-    InputError : an array is missing or unknown, is not float32 and finite, or has another shape.
+    InputError : an array is missing or unknown, is not float32 and finite, or has another shape; an unknown node.
 
     Notes
     -----
@@ -119,11 +124,15 @@ def evaluate_with_bounds(
     for name in seen.keys() - {node.output for node in spec.nodes}:
         raise InputError(f"observed: expected names of the graph's values, got {name!r}. Leave it out.")
 
+    for name in set(winograd) - {node.name for node in spec.nodes}:
+        raise InputError(f"winograd: expected names of the graph's nodes, got {name!r}. Leave it out.")
+
     def step(node: Node, xs: list[Bounded]) -> Bounded:
         tensors = _tensors(node, np.float64)
+        ways = {"winograd": True} if node.name in winograd and _is_winograds(node, tensors) else {}
         xs = [_seen(name, x, seen) for name, x in zip(node.inputs, xs, strict=True)]
         y = DEFINITIONS[node.op](*(x.value for x in xs), **tensors, **node.attrs)
-        bound = BOUNDS[node.op](*xs, y, **tensors, **node.attrs) * SLACK
+        bound = BOUNDS[node.op](*xs, y, **tensors, **node.attrs, **ways) * SLACK
         return Bounded(y, np.where(np.isnan(bound), np.inf, bound))
 
     with np.errstate(all="ignore"):
@@ -143,6 +152,10 @@ def _walk(
             if not readers[name] and not keep:
                 del values[name]
     return values if keep else {name: values[name] for name in spec.outputs}
+
+
+def _is_winograds(node: Node, tensors: Mapping[str, Array]) -> bool:
+    return node.op == "conv2d" and is_winograds(tensors["kernel"], **node.attrs)
 
 
 def _tensors(node: Node, dtype: Any) -> dict[str, Array]:

@@ -24,6 +24,7 @@ def load(
     constants: Mapping[str, np.ndarray] | None = None,
     device: str = "cpu",
     storage: str = "float32",
+    winograd: bool = True,
     trial: str | os.PathLike | None = None,
 ) -> Model:
     """Load a model file or an ONNX file.
@@ -38,6 +39,9 @@ def load(
     constants : ONNX files: arrays for inputs that shall be constants, by name
     device : "cpu"; or an NVIDIA GPU, "cuda" or "cuda:1", for which see `docs/gpu.md`
     storage : how a GPU stores weights and what passes between layers: "float32", or "float16", with sums in float32
+    winograd : whether a CPU may compute 3x3 convolutions by Winograd's transform F(2x2, 3x3) where that is predicted to
+        be faster: most weights exist. It rounds a little more, and an infinite input may make NaN of an output where
+        sums of products give infinity
     trial : a file that `Model.save_trial` or `lhc-run trial` wrote of this net on this machine: kernels are chosen by
         the times in it. None: by the cost model, on a CPU the same on every run
 
@@ -62,7 +66,7 @@ def load(
         raise InputError(f"trial: expected none on {device}, got {str(trial)!r}. Leave it out, or call trial(batch).")
     timed = None if trial is None else read_trial(trial)
     return open_source(
-        Source(str(Path(path).absolute()), open_source, layout, shapes, constants, device, storage, timed)
+        Source(str(Path(path).absolute()), open_source, layout, shapes, constants, device, storage, winograd, timed)
     )
 
 

@@ -52,6 +52,7 @@ class Source:
     constants: Mapping[str, np.ndarray] | None = None
     device: str = "cpu"
     storage: str = "float32"
+    winograd: bool = True
     trial: Trial | None = None
 
 
@@ -64,7 +65,8 @@ class Model:
     A weight that does not exist is skipped: NaN or infinity in an input that only missing weights would read does not
     reach the output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing
     weight is a stored zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed
-    against executed). A depthwise layer on a single image computes all its taps.
+    against executed). A depthwise layer on a single image computes all its taps, and a layer by Winograd's transform
+    all its weights.
     """
 
     device = "cpu"
@@ -73,6 +75,7 @@ class Model:
         self.spec, self.source = modelfile.validate(spec), source
         self.views = views or views_of(self.spec, View.same)
         self._input_views, self._output_views = self.views
+        self._transforms = source is None or source.winograd
         self._drafts: dict[str, Draft] = {}
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
@@ -95,12 +98,18 @@ class Model:
     def _draft(self, layout: Layout) -> Draft:
         with self._plan_lock:
             if layout.name not in self._drafts:
-                self._drafts[layout.name] = draft(self.spec, layout)
+                self._drafts[layout.name] = draft(self.spec, layout, self._transforms)
             return self._drafts[layout.name]
 
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
         """How a batch is cut: (layout, number of images) in order."""
         return cut(batch, lambda layout: self._draft(layout).cycles)
+
+    def transformed(self, batch: int) -> frozenset[str]:
+        """Names of the nodes that a batch size computes by Winograd's transform, whose rounding has another bound: see
+        `lhc_ref.evaluate.evaluate_with_bounds`.
+        """
+        return frozenset().union(*(self.plan(layout).transformed for layout, _ in self.layouts(batch)))
 
     def run(
         self, x: Arrays, *, threads: int | None = None, out: Arrays | None = None, pin: str | None = None

@@ -31,7 +31,10 @@ class Border:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """A model laid out for one layout. Immutable; every run reads it, none writes."""
+    """A model laid out for one layout. Immutable; every run reads it, none writes.
+
+    transformed : nodes that Winograd's transform computes, together with those fused into them
+    """
 
     layout: Layout
     steps: np.ndarray
@@ -41,6 +44,7 @@ class Plan:
     inputs: tuple[Border, ...]
     outputs: tuple[Border, ...]
     facts: tuple[LayerFacts, ...]
+    transformed: frozenset[str]
 
     @cached_property
     def cycles(self) -> float:
@@ -81,11 +85,11 @@ class Draft:
         return sum(choice.cycles for choice in self.choices)
 
 
-def draft(spec: ModelSpec, layout: Layout) -> Draft:
-    """Choose the kernels of a validated model for one layout. O(weights)."""
+def draft(spec: ModelSpec, layout: Layout, transforms: bool = True) -> Draft:
+    """Choose the kernels of a validated model for one layout; `transforms`: Winograd's among them. O(weights)."""
     layers = to_layers(spec)
     works = [as_long_rows(layer) for layer in layers]
-    return Draft(layout, layers, works, [choose(work, layout) for work in works])
+    return Draft(layout, layers, works, [choose(work, layout, transforms) for work in works])
 
 
 Progress = Callable[[str], None]
@@ -122,4 +126,10 @@ def build(spec: ModelSpec, plan_draft: Draft, progress: Progress | None = None) 
         inputs,
         outputs,
         tuple(rows),
+        frozenset(
+            name
+            for layer, choice in zip(layers, plan_draft.choices, strict=True)
+            for name in layer.nodes
+            if choice.entry.kernel == Kernel.CONV_WINOGRAD
+        ),
     )

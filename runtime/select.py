@@ -1,16 +1,19 @@
 """Chooses a kernel for each layer by a deterministic cost model, and says why."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from runtime import topology
+from runtime import topology, winograd
+from runtime.costs import memory_cycles, with_weights
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT, Kernel
 from runtime.kernels.tiles import Tile
+from runtime.kernels.winograd import FREQUENCIES
 from runtime.layer import FUNCTIONS, Layer
-from runtime.layout import Layout
+from runtime.layout import Layout, round_up
 from runtime.patches import Patch
 from runtime.windows import column_runs, column_taps, row_taps, seen, sights
 
@@ -21,10 +24,6 @@ SUM_CYCLES = LANES / 8  # and each of a tile's sums, from and to memory
 COPY_CYCLES = 2.0  # one line into a patch
 # Of whole lines in registers: each pixel of a row, a row, and the begin and end of a tap's rows; AMD Zen 5, AVX-512.
 WHOLE_PIXEL_CYCLES, WHOLE_ROW_CYCLES, WHOLE_TAP_CYCLES = 0.58, 0.7, 15.0
-CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are taken to come from memory,
-MEMORY_BYTES_PER_CYCLE = (
-    2.0  # at this rate for one core; measured 1-3 on a shared server with 32 MB of third-level cache
-)
 FAMILIES = {
     "max_pool": Kernel.MAX_POOL,
     "average_pool": Kernel.AVERAGE_POOL,
@@ -80,6 +79,12 @@ def _positions(layer: Layer) -> np.ndarray:
     return seen(row_taps(layer), height)[:, None] * seen(column_taps(layer), width)
 
 
+def tile_channels(entry: Entry) -> int:
+    """Output channels of a convolution kernel's tile."""
+    assert entry.tile is not None, "a convolution kernel has a tile"
+    return entry.tile.outputs * (LANES if entry.layouts == ("channels",) else 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Walk:
     """How register tiles of one kind walk over a layer's pixels, for one output tile.
@@ -111,12 +116,6 @@ def _walk(layer: Layer, entry: Entry) -> Walk:
     return Walk.of(layer, entry.tile)
 
 
-def memory_cycles(layer: Layer, layout: Layout) -> float:
-    """Cycles that a layer waits for memory: none while its activations stay in a cache shared by the cores."""
-    moved = 4 * (layout.size(layer.shape) + layout.size(layer.out_shape) * (2 if layer.other else 1))
-    return moved / MEMORY_BYTES_PER_CYCLE if moved > CACHED_BYTES else 0.0
-
-
 def _candidate(layer: Layer, entry: Entry, tile_channels: int, walk: Walk, traffic: float) -> Candidate:
     rows = topology.of_layer(layer).rows(tile_channels)
     tiles, _, _, c_in = rows.shape
@@ -124,8 +123,8 @@ def _candidate(layer: Layer, entry: Entry, tile_channels: int, walk: Walk, traff
     of_taps = topology.count_by_tap(rows.transpose(1, 2, 3, 0))
     return Candidate(
         entry,
-        float((of_taps * walk.tap_cycles).sum()) + overhead,
-        float(tiles * c_in * walk.tap_cycles.sum()) + overhead,
+        with_weights(float((of_taps * walk.tap_cycles).sum()), of_taps.sum() * tile_channels) + overhead,
+        with_weights(tiles * c_in * walk.tap_cycles.sum(), tiles * c_in * of_taps.size * tile_channels) + overhead,
         int((of_taps * _positions(layer)).sum()) * tile_channels,
     )
 
@@ -166,8 +165,8 @@ def _whole(layer: Layer, entry: Entry, traffic: float) -> Candidate:
     overhead = tiles * bands * (TILE_OVERHEAD_CYCLES + WHOLE_TAP_CYCLES * pixels.size) + traffic
     return Candidate(
         entry,
-        float((of_taps * cycles).sum()) + overhead,
-        float(tiles * c_in * cycles.sum()) + overhead,
+        with_weights(float((of_taps * cycles).sum()), of_taps.sum() * LANES) + overhead,
+        with_weights(tiles * c_in * cycles.sum(), tiles * c_in * of_taps.size * LANES) + overhead,
         int((of_taps * pixels).sum()) * LANES,
     )
 
@@ -178,13 +177,13 @@ def _can_scatter(layer: Layer, entry: Entry) -> bool:
     return layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
 
 
-IN_LANES = (Kernel.CONV_CHANNELS, Kernel.CONV_WHOLE, Kernel.DEPTHWISE)  # the output channels
-
-
-def tile_channels(entry: Entry) -> int:
-    """Output channels of a convolution kernel's tile."""
+def _transformed(layer: Layer, layout: Layout, entry: Entry, traffic: float) -> Candidate:
+    """The candidate by Winograd's transform, which multiplies by all weights, missing ones too."""
     assert entry.tile is not None, "a convolution kernel has a tile"
-    return entry.tile.outputs * (LANES if entry.kernel in IN_LANES else 1)
+    made = tile_channels(entry)
+    cycles = winograd.cycles(layer, layout, entry.tile, made) + traffic
+    c_in, c_out = layer.shape[2], round_up(layer.out_shape[2], made)
+    return Candidate(entry, cycles, cycles, FREQUENCIES * math.prod(winograd.positions(layer)) * c_in * c_out)
 
 
 def is_depthwise(layer: Layer) -> bool:
@@ -192,17 +191,24 @@ def is_depthwise(layer: Layer) -> bool:
     return layer.groups > 1 and layer.groups == layer.shape[2] == layer.out_shape[2]
 
 
-def _conv_candidates(layer: Layer, layout: Layout) -> tuple[Candidate, ...]:
+def _conv_candidates(layer: Layer, layout: Layout, transforms: bool) -> tuple[Candidate, ...]:
     kernel = Kernel.CONV_IMAGES if layout.lanes > 1 else Kernel.CONV_CHANNELS
     fitting = [e for e in entries_for(kernel, layout.name) if layout.fits(layer.out_shape[2], tile_channels(e))]
     traffic = memory_cycles(layer, layout)
     rows = (_candidate(layer, e, tile_channels(e), _walk(layer, e), traffic) for e in fitting)
     scattered = (e for e in entries_for(Kernel.CONV_SCATTERED, layout.name) if _can_scatter(layer, e))
     whole = (e for e in entries_for(Kernel.CONV_WHOLE, layout.name) if _is_whole(layer, e))
+    transforms = transforms and winograd.fits(layer)
+    transformed = entries_for(Kernel.CONV_WINOGRAD, layout.name) if transforms else []
     return (
         *rows,
         *(_scattered(layer, e, traffic) for e in scattered),
         *(_whole(layer, e, traffic) for e in whole),
+        *(
+            _transformed(layer, layout, e, traffic)
+            for e in transformed
+            if layout.fits(layer.out_shape[2], tile_channels(e))
+        ),
     )
 
 
@@ -210,7 +216,7 @@ def _only(entry: Entry, cycles: float, computed_macs: int = 0) -> tuple[Candidat
     return (Candidate(entry, cycles, cycles, computed_macs),)
 
 
-def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], str]:
+def _candidates(layer: Layer, layout: Layout, transforms: bool) -> tuple[tuple[Candidate, ...], str]:
     """All kernels that could run a layer, in the order of preference on ties; why there is one alone, if so."""
     vectors = layout.size(layer.conv_shape) / LANES
     taps = layer.window.size[0] * layer.window.size[1]
@@ -222,7 +228,7 @@ def _candidates(layer: Layer, layout: Layout) -> tuple[tuple[Candidate, ...], st
         h, w, c_out = layer.conv_shape
         only = _only(entry, vectors * (taps + TILE_OVERHEAD_CYCLES / 8), c_out * h * w * taps)
         return only, "depthwise: one input channel for each output channel, channels in the lanes"
-    return _conv_candidates(layer, layout), ""
+    return _conv_candidates(layer, layout, transforms), ""
 
 
 def short_name(entry: Entry) -> str:
@@ -235,6 +241,9 @@ def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) ->
     gain = best.dense_cycles / max(best.cycles, 1.0)
     rest = ", ".join(f"{short_name(c.entry)} {c.cycles:,.0f}" for c in candidates if c is not best)
     tail = f"; {rest} cycles with other tiles" if rest else ""
+    if best.entry.kernel == Kernel.CONV_WINOGRAD:
+        missing = "no weight is missing" if density == 1.0 else f"density {density:.3f}, too dense to gain by skipping"
+        return f"{missing}: all weights by Winograd's transform, {best.cycles:,.0f} cycles predicted{tail}"
     if density == 1.0:
         return f"no weight is missing: dense, {best.cycles:,.0f} cycles predicted{tail}"
     if gain < 1.05:
@@ -245,8 +254,10 @@ def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) ->
     return f"density {density:.3f}: {best.cycles:,.0f} cycles predicted, {gain:.1f}x fewer than dense{tail}"
 
 
-def choose(layer: Layer, layout: Layout) -> Choice:
-    """The kernel for one layer in one layout. Deterministic; depends neither on threads nor on timing. O(weights)."""
-    candidates, only = _candidates(layer, layout)
+def choose(layer: Layer, layout: Layout, transforms: bool = True) -> Choice:
+    """The kernel for one layer in one layout; `transforms`: Winograd's may be it. Deterministic; depends neither on
+    threads nor on timing. O(weights).
+    """
+    candidates, only = _candidates(layer, layout, transforms)
     best = min(candidates, key=lambda c: c.cycles)
     return Choice(best, only or _reason(layer, best, candidates), candidates)

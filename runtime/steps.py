@@ -15,11 +15,15 @@ from runtime.pack import Packed, pack, pack_depthwise
 from runtime.patches import Patch, Scattered, pack_scattered
 from runtime.select import Choice, tile_channels
 from runtime.windows import sights
+from runtime.winograd import Blocking, pack_transformed, positions
 
 TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
 NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
 TASK_CHANNELS = 256  # output channels that share a patch: with fewer, its copies would count
+# Of Winograd's transform: with as many tasks cores end together, and with as many output channels in each the inputs
+# are not transformed too often; single images of VGG16, ResNet34 and a U-Net on two cores.
+TRANSFORMED_TASKS, TRANSFORMED_CHANNELS = 12, 32
 TILE_WEIGHT_BYTES = 24 * 1024  # weights of the tiles that a task walks over should stay in the first-level cache
 
 
@@ -149,6 +153,8 @@ def conv_step(builder: Builder, layer: Layer, choice: Choice) -> int:
     assert tile is not None, "a convolution kernel has a tile"
     if kernel == Kernel.CONV_SCATTERED:
         return _scattered_step(builder, layer, choice, tile)
+    if kernel == Kernel.CONV_WINOGRAD:
+        return _winograd_step(builder, layer, choice, tile)
     step, placed = _window_step(builder, layer, choice)
     channels = tile_channels(choice.entry)
     depthwise, whole = kernel == Kernel.DEPTHWISE, kernel == Kernel.CONV_WHOLE
@@ -190,6 +196,30 @@ def _scattered_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) 
     step["tiles"], step["tile_channels"], step["tiles_per_task"] = c_out, 1, -(-c_out // chunks)
     step["tile_chunks"] = -(-c_out // int(step["tiles_per_task"]))
     step["tasks"] *= step["tile_chunks"]
+    return packed.bytes + placed
+
+
+def _winograd_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -> int:
+    """Fill the step of a convolution by Winograd's transform; gives the bytes of its packed weights and index."""
+    step, placed = _window_step(builder, layer, choice)
+    layout, made = builder.layout, tile_channels(choice.entry)
+    blocking = Blocking.of(layer, layout, tile, made)
+    packed = pack_transformed(layer, layout, tile, made, blocking)
+    step["pool_h"], step["pool_w"] = layer.pool
+    step["windows"], step["parts"], step["part_channels"] = blocking.windows, blocking.parts, blocking.channels
+    step["x_stride"], step["near_channel"], step["near_size"] = blocking.stride, blocking.channel, blocking.size
+    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
+    step["zeros_at"] = builder.add_weights(np.zeros(made, np.float32))
+    step["rows_at"] = builder.add_index(packed.rows)
+    step["tiles"], step["tile_channels"], step["row_size"] = len(packed.bias) // made, made, made
+    rows, wide = positions(layer)
+    each = max(1, min(rows, -(-blocking.windows // wide)))
+    step["rows_per_task"] = each * 2 // layer.pool[0]
+    tiles, row_tasks = int(step["tiles"]), -(-rows // each)
+    chunks = min(-(-TRANSFORMED_TASKS // row_tasks), tiles * made // TRANSFORMED_CHANNELS)
+    step["tiles_per_task"] = min(blocking.tiles, -(-tiles // max(1, chunks)))
+    step["tile_chunks"] = -(-tiles // int(step["tiles_per_task"]))
+    step["tasks"] = step["tile_chunks"] * row_tasks
     return packed.bytes + placed
 
 

@@ -115,6 +115,33 @@ def conv_bound(x, kernel, bias=None, stride=(1, 1), padding="same", dilation=(1,
     return sum_bound(magnitude, int(np.prod(np.shape(kernel)[:3])) + 1, np.asarray(x).dtype if dtype is None else dtype)
 
 
+def winograd_bound(x, kernel, bias=None, residual=None, padding="same"):
+    """For a 3x3 `conv2d` by Winograd's F(2x2, 3x3), with a residual added: one output after the other, from the
+    magnitudes that its sums pass through.
+
+    Roundings on the way of a term: 1 of the transformed weight, 2 of the input's transform, c_in of products and 1 of
+    the bias, 4 of the output's transform, 1 of sums of parts, 1 of the residual.
+    """
+    g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
+    b = np.abs(np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]))
+    a = np.abs(np.array([[1, 1, 1, 0], [0, 1, -1, -1]]))
+    weights = np.abs(np.einsum("ik,jl,klcd->ijcd", g, g, oracle.f64(kernel)))
+    (n, h, w, c_in), c_out = x.shape, kernel.shape[3]
+    (top, bottom), (left, right) = oracle.resolve_padding(padding, (h, w), (3, 3), (1, 1), (1, 1))
+    oh, ow = h + top + bottom - 2, w + left + right - 2
+    image = np.zeros((n, oh + oh % 2 + 2, ow + ow % 2 + 2, c_in))
+    inside = np.abs(oracle.f64(x))[:, : image.shape[1] - top, : image.shape[2] - left]
+    image[:, top : top + inside.shape[1], left : left + inside.shape[2]] = inside
+    magnitude = np.zeros((n, image.shape[1] - 2, image.shape[2] - 2, c_out))
+    for y in range(0, magnitude.shape[1], 2):
+        for column in range(0, magnitude.shape[2], 2):
+            inputs = np.einsum("ik,jl,nklc->nijc", b, b, image[:, y : y + 4, column : column + 4])
+            products = np.einsum("nijc,ijcd->nijd", inputs, weights)
+            magnitude[:, y : y + 2, column : column + 2] = np.einsum("pi,qj,nijd->npqd", a, a, products)
+    magnitude = magnitude[:, :oh, :ow] + (0 if bias is None else np.abs(bias))
+    return sum_bound(magnitude + (0 if residual is None else np.abs(residual)), c_in + 10, np.float32)
+
+
 def conv_vjp_bounds(dy, x, kernel, stride=(1, 1), padding="same", dilation=(1, 1), groups=1, dtype=None):
     """(bound of dx, bound of dkernel) for `conv2d_vjp`."""
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}

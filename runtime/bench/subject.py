@@ -96,7 +96,8 @@ class Subject:
     path : of the file
     batch : images
     folder : for the other forms
-    shapes, device, trial : as for `runtime.load`
+    shapes, device : as for `runtime.load`
+    choice : its `trial` and `winograd`, where they are given
 
     Raises
     ------
@@ -110,14 +111,16 @@ class Subject:
         folder: Path,
         shapes: Mapping[str, tuple[int, ...]] | None,
         device: str,
-        trial: str | None = None,
+        choice: Mapping[str, Any] | None = None,
     ) -> None:
         self.path, self.batch, self._folder = path, batch, folder
         self.options: dict[str, Any] = {
             **({"shapes": shapes} if shapes else {}),
             **({"device": device} if device != "cpu" else {}),
-            **({"trial": str(Path(trial).absolute())} if trial is not None else {}),
+            **(choice or {}),
         }
+        if "trial" in self.options:
+            self.options["trial"] = str(Path(self.options["trial"]).absolute())
         model = runtime.load(path, **self.options)
         self.spec, self._views = model.spec, model.views
         size = 4 * batch * sum(prod(entry.shape) for entry in self.spec.inputs)
@@ -208,7 +211,7 @@ class Subject:
 
     def _evaluate(self, spec: ModelSpec) -> Mapping[str, Expected]:
         """Outputs by value."""
-        found = evaluate_with_bounds(spec, self._few)
+        found = evaluate_with_bounds(spec, self._few, winograd=[node.name for node in spec.nodes])
         return {name: Expected(one.value, one.bound) for name, one in found.items()}
 
     def _form(

@@ -54,11 +54,20 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_trial(parser: argparse.ArgumentParser) -> None:
-    """The option --trial."""
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """The options that tell how kernels are chosen: --trial, --no-winograd; `choice_of` reads them."""
     parser.add_argument(
         "--trial", metavar="FILE", help="choose kernels by the times in this file of `lhc-run trial` (CPU only)"
     )
+    parser.add_argument(
+        "--no-winograd", action="store_true", help="compute every convolution by its definition, faster ways or not"
+    )
+
+
+def choice_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What --trial and --no-winograd are to `runtime.load`, where they were given."""
+    trial = {} if arguments.trial is None else {"trial": arguments.trial}
+    return trial | ({"winograd": False} if arguments.no_winograd else {})
 
 
 def where(device: str, workers: int) -> str:

@@ -16,7 +16,7 @@ from lhc_ref.files import atomic_write_text
 from runtime import threads
 from runtime.bench import break_even, engines, layers, machine, measure, page, pictures, pinning, roof, tables, verdict
 from runtime.bench.subject import ForeignSubject, Subject, WrongAnswerError
-from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_trial, whole
+from runtime.commands.arguments import add_cache_dir, add_choice, add_device, add_json, choice_of, whole
 from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit
 from runtime.commands.running import note_if_slow, progress
@@ -80,7 +80,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"Python environment that has an engine: {', '.join(engines.BY_DEFAULT)}; may be given several times",
     )
     add_device(parser)
-    add_trial(parser)
+    add_choice(parser)
     parser.add_argument("--no-break-even", action="store_true", help="leave out the layer shapes at other densities")
     parser.add_argument(
         "--csv", type=Path, metavar="FILE", help="write the times; the layers go to FILE with .layers before its ending"
@@ -228,7 +228,7 @@ def _measure(
 def _subject(arguments: argparse.Namespace, batch: int, folder: Path) -> Subject | ForeignSubject:
     shapes, path = parse_shapes(arguments.shape) or None, Path(arguments.file)
     try:
-        return Subject(path, batch, folder, shapes, arguments.device, arguments.trial)
+        return Subject(path, batch, folder, shapes, arguments.device, choice_of(arguments))
     except ModelFileError as error:
         if not (is_onnx(path) and path.is_file()):
             raise

@@ -9,7 +9,7 @@ import numpy as np
 import runtime
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime.commands.arguments import add_run_options, add_trial, where
+from runtime.commands.arguments import add_choice, add_run_options, choice_of, where
 from runtime.commands.inputs import ArraySource, pick_arrays, read_npz
 from runtime.commands.report import emit, table, time_text
 from runtime.commands.running import BATCH, run_all
@@ -22,13 +22,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("data", metavar="DATA.npz", help="arrays x (examples) and y (labels 0, 1, 2 ...)")
     parser.add_argument("--confusion", action="store_true", help="also count each label's predictions")
     add_run_options(parser, BATCH)
-    add_trial(parser)
+    add_choice(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    loaded = runtime.load(arguments.file, device=arguments.device, trial=arguments.trial)
+    loaded = runtime.load(arguments.file, device=arguments.device, **choice_of(arguments))
     model = loaded.as_stored()
     arrays = read_npz(arguments.data)
     labels = _labels(model.spec, arrays.pop("y", None), arguments.data)

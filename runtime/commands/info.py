@@ -12,7 +12,7 @@ import numpy as np
 import runtime
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, Tensor
 from runtime import threads, topology
-from runtime.commands.arguments import add_json, add_trial, whole
+from runtime.commands.arguments import add_choice, add_json, choice_of, whole
 from runtime.commands.report import emit, printable, shape_text, table
 from runtime.facts import LayerFacts
 from runtime.kernels.machine import MACHINE
@@ -32,14 +32,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser = commands.add_parser("info", help="what a model file holds, and which kernels would run it here and why")
     parser.add_argument("file", metavar="FILE", help="model file")
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="plan for this batch size (default 64)")
-    add_trial(parser)
+    add_choice(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file, trial=arguments.trial)
+    model = runtime.load(arguments.file, **choice_of(arguments))
     explanation = model.explain(arguments.batch)
     facts = {
         "file": arguments.file,

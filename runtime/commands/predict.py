@@ -12,7 +12,7 @@ import runtime
 from lhc_ref.errors import InputError
 from lhc_ref.files import atomic_write
 from lhc_ref.modelfile import ModelSpec, infer_shapes
-from runtime.commands.arguments import add_run_options, add_trial, where, whole
+from runtime.commands.arguments import add_choice, add_run_options, choice_of, where, whole
 from runtime.commands.inputs import Arrays, ImageSource, open_inputs
 from runtime.commands.report import emit, shape_text, time_text
 from runtime.commands.running import BATCH, run_all
@@ -26,13 +26,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("-o", "--out", metavar="OUT", help="write the outputs to this .npy or .npz file")
     parser.add_argument("--top", type=whole(1), metavar="K", help="print the K best classes (default: 1 for images)")
     add_run_options(parser, BATCH)
-    add_trial(parser)
+    add_choice(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    loaded = runtime.load(arguments.file, device=arguments.device, trial=arguments.trial)
+    loaded = runtime.load(arguments.file, device=arguments.device, **choice_of(arguments))
     model, (views, output_views) = loaded.as_stored(), loaded.views
     source = open_inputs(model.spec, arguments.inputs, views)
     images = isinstance(source, ImageSource)

@@ -8,7 +8,16 @@ import numpy as np
 
 import runtime
 from lhc_ref.modelfile import infer_shapes
-from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_threads, add_trial, where, whole
+from runtime.commands.arguments import (
+    add_cache_dir,
+    add_choice,
+    add_device,
+    add_json,
+    add_threads,
+    choice_of,
+    where,
+    whole,
+)
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow
 from runtime.profile import Profile
@@ -22,7 +31,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument("file", metavar="FILE", help="model file")
     parser.add_argument("--batch", type=whole(1), default=64, metavar="N", help="images in a run (default 64)")
     add_device(parser)
-    add_trial(parser)
+    add_choice(parser)
     add_threads(parser)
     parser.add_argument("--repeats", type=whole(1), default=20, metavar="N", help="timed runs (default 20)")
     add_cache_dir(parser)
@@ -32,7 +41,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the command; gives the exit code."""
-    model = runtime.load(arguments.file, device=arguments.device, trial=arguments.trial).as_stored()
+    model = runtime.load(arguments.file, device=arguments.device, **choice_of(arguments)).as_stored()
     shapes = infer_shapes(model.spec)
     rng = np.random.default_rng(0)
     x = {

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from math import prod
 from typing import Any
 
@@ -138,6 +138,12 @@ class Verification:
         compared = (*self.outputs.values(), *self.values.values())
         return not self.different and all(found.inside for found in compared)
 
+    @cached_property
+    def _transformed(self) -> frozenset[str]:
+        """Nodes that any of the plans computes by Winograd's transform."""
+        models = (*self._used.values(), *self._shown.values())
+        return frozenset().union(*(model.transformed(1) for model in models))
+
     def run(self, x: Arrays) -> None:
         """Compare for inputs f32[n, ...] by name, a part of the images at a time."""
         count = len(next(iter(x.values())))
@@ -167,7 +173,7 @@ class Verification:
         return made
 
     def _compare(self, x: Arrays, results: Mapping[tuple[str, bool], Arrays], first: int) -> None:
-        carried = evaluate_with_bounds(self.spec, x, keep=True)
+        carried = evaluate_with_bounds(self.spec, x, keep=True, winograd=self._transformed)
         for layer in self.layers:
             largest = float(carried[layer.output].bound.max())
             self.carried[layer.output] = max(self.carried.get(layer.output, 0.0), largest)
@@ -178,7 +184,7 @@ class Verification:
                 if not np.array_equal(result, shown[name], equal_nan=True):
                     self.different.add(path)
             observed = {name: value for name, value in shown.items() if np.isfinite(value).all()}
-            own = evaluate_with_bounds(self.spec, x, keep=True, observed=observed)
+            own = evaluate_with_bounds(self.spec, x, keep=True, observed=observed, winograd=self._transformed)
             for name, result in shown.items():
                 _add(self.values, (path, name), Comparison.of(result, own[name], first))
 

@@ -75,6 +75,9 @@ class GpuModel(Model):
         self._gpu_plans: dict[int, GpuPlan] = {}
         self._forget()
 
+    def transformed(self, batch: int) -> frozenset[str]:
+        return frozenset()
+
     def _forget(self) -> None:
         """Drop everything on the device; the next run sends it again."""
         self._loaded: dict[int, memory.Loaded] = {}

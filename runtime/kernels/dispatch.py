@@ -14,6 +14,7 @@ from runtime.kernels.registry import REGISTRY, Entry
 from runtime.kernels.step import NO_FUNCTION, Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 from runtime.kernels.whole import conv_whole
+from runtime.kernels.winograd import conv_winograd
 
 KINDS = {Kernel.CONV_IMAGES: IMAGES, Kernel.CONV_CHANNELS: CHANNELS, Kernel.DEPTHWISE: DEPTHWISE}
 
@@ -40,6 +41,15 @@ def _convolution(entry: Entry) -> Callable:
                 finish(step, task, base, arena, weights)
 
         return run_whole
+    if entry.kernel == Kernel.CONV_WINOGRAD:
+        lanes, made = IMAGES if entry.layouts == ("images",) else CHANNELS, marker(tile.outputs)
+
+        def run_winograd(step, task, base, first, count, arena, weights, index):
+            conv_winograd(lanes, made, sizes, sizes[0], step, task, base, arena, weights, index)
+            if step["function"] != NO_FUNCTION:
+                finish(step, task, base, arena, weights)
+
+        return run_winograd
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)
 
     def run_convolution(step, task, base, first, count, arena, weights, index):

@@ -37,6 +37,10 @@ def _entries() -> tuple[Entry, ...]:
     entries += [
         Entry(f"f32_conv2d_channels_whole_{t.name}__cpu", Kernel.CONV_WHOLE, ("channels",), t) for t in whole_tiles()
     ]
+    for layout, tiles in (("images", images_tiles()[:1]), ("channels", channels_tiles())):
+        entries += [
+            Entry(f"f32_conv2d_{layout}_winograd_{t.name}__cpu", Kernel.CONV_WINOGRAD, (layout,), t) for t in tiles
+        ]
     narrow = channels_tiles()[-1]
     entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
     for op, kernel in (

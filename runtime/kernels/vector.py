@@ -324,25 +324,34 @@ def _tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: int, output
     return [step(b, step(b, base, stride, p), apart, o) for p in range(pixels) for o in range(outputs)]
 
 
-def _near_memory():
-    return np.full(NEAR_SIZE, np.nan, np.float32)
+def _stack(size: int) -> Callable:
+    return lambda: np.full(size, np.nan, np.float32)
 
 
-@primitive(_near_memory)
-def near_memory(typing):
-    """NEAR_SIZE elements of the calling thread's stack, from the beginning of a line; what stands there is anything."""
-    array = types.Array(types.float32, 1, "C")
+def stack_memory(size: int) -> Callable:
+    """A primitive that gives `size` elements of the calling thread's stack, from the beginning of a line; what stands
+    there is anything.
+    """
 
-    def codegen(context, b, sig, args):
-        with b.goto_entry_block():  # not by cgutils.alloca_once: it fills with zeros, in seconds of compiling
-            memory = b.alloca(ir.ArrayType(F32, NEAR_SIZE))
-        memory.align = 64
-        made = context.make_array(array)(context, b)
-        data = b.bitcast(memory, F32.as_pointer())
-        populate_array(made, data, [ir.Constant(I64, NEAR_SIZE)], [ir.Constant(I64, 4)], ir.Constant(I64, 4), None)
-        return made._getvalue()
+    @primitive(_stack(size))
+    def memory(typing):
+        array = types.Array(types.float32, 1, "C")
 
-    return array(), codegen
+        def codegen(context, b, sig, args):
+            with b.goto_entry_block():  # not by cgutils.alloca_once: it fills with zeros, in seconds of compiling
+                place = b.alloca(ir.ArrayType(F32, size))
+            place.align = 64
+            made = context.make_array(array)(context, b)
+            data = b.bitcast(place, F32.as_pointer())
+            populate_array(made, data, [ir.Constant(I64, size)], [ir.Constant(I64, 4)], ir.Constant(I64, 4), None)
+            return made._getvalue()
+
+        return array(), codegen
+
+    return memory
+
+
+near_memory = stack_memory(NEAR_SIZE)
 
 
 # --- multiply-add over kept rows -------------------------------------------------------------------------------------

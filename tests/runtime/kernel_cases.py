@@ -22,7 +22,7 @@ from tests.model_strategies import MAKERS, NOT_ON_RANK
 from tests.model_strategies import ROUNDING as INEXACT
 from tests.runtime.nets import conv_spec, net
 from tests.strategies import ConvCase, numbers, seeds
-from tests.tolerances import softmax_bound, sum_bound
+from tests.tolerances import softmax_bound, sum_bound, winograd_bound
 
 LAYOUTS = {layout.name: layout for layout in EVERY_LAYOUT}
 ENDS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh"]
@@ -82,7 +82,8 @@ class LayerCase:
         mask[..., : -(-self.empty_outputs // self.group_out)] = False
         return MaskedKernel.from_dense(kernel, mask, self.group_in, self.group_out)
 
-    def problem(self, exact):
+    def problem(self, exact, winograd=False):
+        """The model; `winograd`: its kernel computes by that transform, which rounds differently."""
         conv = self.conv
         kernel, x, bias = self.kernel(exact), conv.x(exact=exact), conv.bias(exact=exact) if self.bias else None
         spec = conv_spec(kernel, x.shape[1:], bias, self.residual, self.relu, self.function, **conv.options)
@@ -92,11 +93,18 @@ class LayerCase:
         if exact:
             return Problem(spec, inputs)
         if self.function:
-            return Problem(spec, inputs, evaluate_with_bounds(spec, inputs)["y"].bound)
-        dense = kernel if self.density is None else kernel.dense()
+            names = ["node c"] if winograd else []
+            return Problem(spec, inputs, evaluate_with_bounds(spec, inputs, winograd=names)["y"].bound)
+        if winograd:
+            return Problem(spec, inputs, winograd_bound(x, _dense(kernel), bias, inputs.get("r"), conv.padding))
+        dense = _dense(kernel)
         absolute = [None if a is None else np.abs(a) for a in (x, dense, bias)]
         magnitude = oracle.conv2d(*absolute, **conv.options) + np.abs(inputs.get("r", 0))
         return Problem(spec, inputs, sum_bound(magnitude, int(np.prod(dense.shape[:3])) + 2, np.float32))
+
+
+def _dense(kernel):
+    return kernel.dense() if isinstance(kernel, MaskedKernel) else kernel
 
 
 @cache
@@ -106,6 +114,8 @@ def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
     if entry.kernel == Kernel.CONV_WHOLE:
         size, made, pads = (3, 3), (entry.tile.rows, entry.tile.pixels[0]), {"pad_top": 1, "pad_left": 1}
         shape = tuple(n * s for n, s in zip(made, stride, strict=True))
+    if entry.kernel == Kernel.CONV_WINOGRAD:
+        size, shape, made, pads = (3, 3), (2, 2), (2, 2), {"pad_top": 1, "pad_left": 1}
     kernel, window = np.ones((*size, c_in // groups, c_out), np.float32), Window(size, stride, **pads)
     ends = ("probe",), "x", "y", (*shape, c_in), (*made, c_out)
     layer = Layer("conv2d", *ends, window, kernel=kernel, groups=groups)
@@ -168,6 +178,13 @@ def layer_cases(draw, entry, layout, exact):
 
 def fit(entry, conv):
     """The nearest layer that the entry's kernel runs; of whole lines, one band or two."""
+    if entry.kernel == Kernel.CONV_WINOGRAD:
+        # Images of one pixel more: an output of one pixel alone is not the transform's.
+        c_in, h, w = conv.c_in // conv.groups, conv.size_hw[0] + 1, conv.size_hw[1] + 1
+        padding = conv.padding if conv.padding != "valid" else ((1, 1), (1, 1))
+        return replace(
+            conv, kernel_hw=(3, 3), stride=(1, 1), dilation=(1, 1), groups=1, c_in=c_in, size_hw=(h, w), padding=padding
+        )
     if entry.kernel == Kernel.CONV_WHOLE:
         stride = tuple(min(step, 2) for step in conv.stride)
         lines = entry.tile.rows * (1 + conv.seed % 2), entry.tile.pixels[0]
@@ -251,7 +268,10 @@ def newer_problems(draw, layout, exact, ops):
 MOVES = ["concat", "pad", "upsample", "slice", "rearrange"]
 ROWS: dict[Kernel, Callable] = {
     **dict.fromkeys(
-        CONVS, lambda layout, exact, entry: layer_cases(entry, layout, exact).map(lambda case: case.problem(exact))
+        CONVS,
+        lambda layout, exact, entry: layer_cases(entry, layout, exact).map(
+            lambda case: case.problem(exact, entry.kernel == Kernel.CONV_WINOGRAD)
+        ),
     ),
     Kernel.MAX_POOL: lambda layout, exact, _: pool_problems(layout, "max_pool", exact),
     Kernel.AVERAGE_POOL: lambda layout, exact, _: pool_problems(layout, "average_pool", exact),

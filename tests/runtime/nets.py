@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
-from runtime import patches, select, steps
+from runtime import patches, select, steps, winograd
 from runtime import plan as planning
 from runtime.execute import Arenas
 from runtime.kernels.vector import COMPILED
@@ -183,8 +183,8 @@ class GuardedModel(Model):
     def layouts(self, batch):
         return [(self.layout, batch)] if batch else []
 
-    def _choose(self, layer, layout):
-        choice = select.choose(layer, layout)
+    def _choose(self, layer, layout, *transforms):
+        choice = select.choose(layer, layout, *transforms)
         chosen = next((c for c in choice.candidates if c.entry == self.entry), choice.chosen)
         return replace(choice, chosen=replace(chosen, cycles=1e12) if self.small_tasks else chosen)
 
@@ -196,6 +196,7 @@ class GuardedModel(Model):
                 replaced.enter_context(patch.object(steps, "TILE_WEIGHT_BYTES", 1))
                 replaced.enter_context(patch.object(steps, "TASK_CHANNELS", 1))
                 replaced.enter_context(patch.multiple(patches, PART_SIZE=1, LIST_ROWS=0))
+                replaced.enter_context(patch.multiple(winograd, PART_SIZE=1, WAITING_CHANNELS=1))
             return function(*arguments)
 
     def _draft(self, layout):

@@ -81,7 +81,8 @@ def batch_of(model, n=3, make=whole):
 def value_and_bound(loaded, x):
     """The output of a net of one input and one output in float64 and its bound, as ONNX has it."""
     (given,), (made,) = (list(views.values()) for views in loaded.views)
-    value, bound = evaluate_with_bounds(loaded.spec, {given.value: np.ascontiguousarray(given.inward(x))})[made.value]
+    inputs = {given.value: np.ascontiguousarray(given.inward(x))}
+    value, bound = evaluate_with_bounds(loaded.spec, inputs, winograd=loaded.transformed(len(x)))[made.value]
     return made.outward(value), made.outward(bound)
 
 

@@ -26,7 +26,9 @@ def reached(layer, entry, x_bad):
     """bool[n, oh, ow, c_out]: which outputs compute a product with a marked input, by what the class promises."""
     kept = topology.of_layer(layer).kept
     size = tile_channels(entry)
-    if entry.kernel == Kernel.DEPTHWISE:
+    if entry.kernel == Kernel.CONV_WINOGRAD:
+        computed = np.ones_like(kept)
+    elif entry.kernel == Kernel.DEPTHWISE:
         computed = np.broadcast_to(np.eye(kept.shape[2], dtype=bool), kept.shape)
     else:
         computed = np.repeat(topology.of_layer(layer).rows(size).transpose(1, 2, 3, 0), size, axis=3)[
@@ -49,7 +51,7 @@ def test_what_a_skipped_weight_would_read_does_not_reach_the_output(name, layout
     entry, rng = REGISTRY[name], np.random.default_rng(seed)
     c_in = c_out = 2 * BLOCK
     groups = c_in if entry.kernel == Kernel.DEPTHWISE else 1
-    shape = (2, 3, c_in // groups, c_out)
+    shape = (3 if entry.kernel == Kernel.CONV_WINOGRAD else 2, 3, c_in // groups, c_out)
     size_hw = (entry.tile.rows, entry.tile.pixels[0]) if entry.kernel == Kernel.CONV_WHOLE else (4, 3)
     weights = masked(rng.choice([-2, 1, 3], shape).astype(np.float32), rng.random(shape) < density)
     spec = conv_spec(weights, (*size_hw, c_in), padding="same", groups=groups)

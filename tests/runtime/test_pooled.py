@@ -19,11 +19,12 @@ from tests.runtime.nets import GuardedModel, definition, net
 from tests.strategies import numbers, seeds
 from tests.tolerances import assert_exact, assert_identical, assert_within
 
+POOLING = (Kernel.CONV_IMAGES, Kernel.CONV_CHANNELS, Kernel.CONV_WINOGRAD, Kernel.DEPTHWISE)
 TILED = [
     (entry.name, layout)
     for entry in REGISTRY.values()
     for layout in LAYOUTS
-    if entry.kernel in (Kernel.CONV_IMAGES, Kernel.CONV_CHANNELS, Kernel.DEPTHWISE) and layout.name in entry.layouts
+    if entry.kernel in POOLING and layout.name in entry.layouts
 ]
 every_tile = pytest.mark.parametrize(("name", "layout"), TILED)
 
@@ -49,15 +50,22 @@ def shared(kernel, seed, density, group=8):
 
 
 @st.composite
-def pooled(draw, depthwise, exact):
-    """A spec and its input: windows of one to three pixels over images with odd rests, strides, dilation, padding."""
+def pooled(draw, kind, exact):
+    """A spec and its input: windows of one to three pixels over images with odd rests, strides, dilation, padding, as
+    far as a kind of kernel runs them.
+    """
+    depthwise = kind == Kernel.DEPTHWISE
     size = draw(st.sampled_from([(2, 2), (3, 2), (1, 2), (2, 1), (3, 3), (1, 1)]))
     stride = draw(st.sampled_from([(1, 1), (2, 1), (1, 2)]))
     dilation = (1, 1) if stride != (1, 1) else draw(st.sampled_from([(1, 1), (2, 1), (1, 3)]))
     kernel_hw = draw(st.sampled_from([(3, 3), (1, 1), (2, 3), (1, 5)]))
+    if kind == Kernel.CONV_WINOGRAD:
+        size, stride, dilation, kernel_hw = draw(st.sampled_from([(2, 2), (1, 1)])), (1, 1), (1, 1), (3, 3)
     hw = tuple(
         stride[i] * size[i] * draw(st.integers(1, 4 if i else 2)) + draw(st.integers(0, size[i] - 1)) for i in (0, 1)
     )
+    if kind == Kernel.CONV_WINOGRAD:
+        hw = hw if hw != (1, 1) else (2, 2)  # one pixel alone is not the transform's
     c_in, c_out = (
         draw(st.integers(1, 5)),
         draw(st.sampled_from([2 if depthwise else 1, 8, 33, *([64] if COMPILED else [])])),
@@ -79,7 +87,7 @@ def pooled(draw, depthwise, exact):
 @given(data=st.data())
 def test_every_tile_pools_exactly_on_integers(name, layout, data):
     entry = REGISTRY[name]
-    spec, x = data.draw(pooled(entry.kernel == Kernel.DEPTHWISE, True))
+    spec, x = data.draw(pooled(entry.kernel, True))
     model = GuardedModel(spec, layout, entry, data.draw(st.booleans()))
     got = model.run(x)
     last = model.plan(layout).facts[-1]
@@ -92,10 +100,10 @@ def test_every_tile_pools_exactly_on_integers(name, layout, data):
 @given(data=st.data())
 def test_every_tile_pools_within_the_bound_on_real_numbers(name, layout, data):
     entry = REGISTRY[name]
-    spec, x = data.draw(pooled(entry.kernel == Kernel.DEPTHWISE, False))
-    got = GuardedModel(spec, layout, entry).run(x)
-    want, bound = evaluate_with_bounds(spec, {"x": x})["y"]
-    assert_within(got, want, bound, np.float32)
+    spec, x = data.draw(pooled(entry.kernel, False))
+    model = GuardedModel(spec, layout, entry)
+    want, bound = evaluate_with_bounds(spec, {"x": x}, winograd=model.transformed(len(x)))["y"]
+    assert_within(model.run(x), want, bound, np.float32)
 
 
 WHOLE = [entry.name for entry in REGISTRY.values() if entry.kernel == Kernel.CONV_WHOLE]
@@ -165,9 +173,10 @@ def test_a_function_after_pooling_is_folded_in_and_one_before_if_it_rises_to_the
         spec = with_function(op, attrs, pool_first)
         assert folded(spec) == (pool_first or (op, attrs) in RISING)
         x = numbers(2, "x", (3, 6, 6, 4), exact=False)
-        want, bound = evaluate_with_bounds(spec, {"x": x})["y"]
         for layout in LAYOUTS:
-            assert_within(GuardedModel(spec, layout).run(x), want, bound, np.float32)
+            model = GuardedModel(spec, layout)
+            want, bound = evaluate_with_bounds(spec, {"x": x}, winograd=model.transformed(3))["y"]
+            assert_within(model.run(x), want, bound, np.float32)
 
 
 def test_a_slope_of_zero_stays_before_pooling_for_it_makes_nan_of_infinity():
@@ -209,8 +218,9 @@ def test_other_windows_stay(window):
     assert not folded(spec)
     x = numbers(2, "x", (2, 7, 7, 4))
     for layout in LAYOUTS:
-        want, bound = evaluate_with_bounds(spec, {"x": x})["y"]
-        assert_within(GuardedModel(spec, layout).run(x), want, bound, np.float32)
+        model = GuardedModel(spec, layout)
+        want, bound = evaluate_with_bounds(spec, {"x": x}, winograd=model.transformed(2))["y"]
+        assert_within(model.run(x), want, bound, np.float32)
 
 
 def test_windows_that_begin_in_the_padding_stay_though_as_many_would_fit_inside():

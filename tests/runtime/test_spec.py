@@ -179,9 +179,10 @@ def test_a_swish_computes_what_its_nodes_say(name):
     first = ("sigmoid", "s", ["a"]) if name == "swish" else ("hard_sigmoid", "s", ["a"], {"alpha": 1 / 6, "beta": 0.5})
     spec = net({"x": SHAPE}, ["y"], conv("a", "x"), first, ("mul", "y", ["a", "s"]))
     given_ = {"x": numbers(3, "x", (5, *SHAPE), exact=False) * np.float32(20)}
-    ((_, (want, bound)),) = evaluate_with_bounds(spec, given_).items()
     for layout in LAYOUTS:
-        assert_within(GuardedModel(spec, layout).run(given_), want, bound, np.float32)
+        model = GuardedModel(spec, layout)
+        ((_, (want, bound)),) = evaluate_with_bounds(spec, given_, winograd=model.transformed(5)).items()
+        assert_within(model.run(given_), want, bound, np.float32)
 
 
 def dense(output, x, features, units):
@@ -250,6 +251,7 @@ def test_long_rows_hold_the_same_pixels(h, w):
 @given(models(), st.sampled_from(LAYOUTS), st.booleans(), st.integers(1, 3), st.integers(0, 99))
 def test_graphs_compute_what_they_say(spec, layout, small_tasks, threads, seed):
     inputs = model_inputs(spec, 3, seed)
-    got = GuardedModel(spec, layout, small_tasks=small_tasks).run(inputs, threads=threads)
-    for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
+    model = GuardedModel(spec, layout, small_tasks=small_tasks)
+    got = model.run(inputs, threads=threads)
+    for name, (value, bound) in evaluate_with_bounds(spec, inputs, winograd=model.transformed(3)).items():
         assert_within(got[name] if isinstance(got, dict) else got, value, bound, np.float32)

@@ -329,12 +329,12 @@ def test_the_command_writes_a_trial_that_the_others_read(path, tmp_path, capsys)
 
 
 def test_bench_times_the_kernels_of_a_trial(path, file, tmp_path):
-    subject = Subject(path, 2, tmp_path, None, "cpu", str(file))
+    subject = Subject(path, 2, tmp_path, None, "cpu", {"trial": str(file)})
     assert subject.own.options == {"trial": str(file)}
     assert subject.dense.options == {}
     change(file, net="0" * 64)
     with pytest.raises(InputError, match="expected a trial of this net"):
-        Subject(path, 2, tmp_path, None, "cpu", str(file))
+        Subject(path, 2, tmp_path, None, "cpu", {"trial": str(file)})
 
 
 def test_the_command_refuses_a_folder_that_is_not_there_before_it_times(path, tmp_path, monkeypatch):

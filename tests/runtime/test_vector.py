@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numba import types
 
-from runtime.kernels import atomic, conv, functions, squares, vector, whole
+from runtime.kernels import atomic, conv, functions, squares, vector, whole, winograd
 from runtime.kernels.functions import fill_tile, leaky_tile, mul_tile, sigmoid_tile, sub_tile, tanh_tile
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
 from runtime.kernels.options import OPTIONS
@@ -49,10 +49,10 @@ TWINS |= {
     "turn": squares._turn,
 }
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
+TWINS |= {"near_memory": vector._stack(NEAR_SIZE)}
 TWINS |= {
     f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("fill", "mul", "sub", "leaky", "sigmoid", "tanh")
 }
-TWINS |= {"near_memory": vector._near_memory}
 
 
 # Programs of the primitives: each ends in a store, so the result can be seen.
@@ -399,6 +399,11 @@ def tile_code(entry, pixels):
     elif entry.kernel == Kernel.CONV_WHOLE:
         markers = (numba.typeof(marker(n)) for n in (entry.tile.rows * pixels, entry.tile.rows, pixels))
         tile, signature = whole.conv_whole, (*markers, record, types.int64, types.int64, f32, f32, i32)
+    elif entry.kernel == Kernel.CONV_WINOGRAD:
+        kind = IMAGES if entry.layouts == ("images",) else CHANNELS
+        markers = map(numba.typeof, (kind, marker(entry.tile.outputs), marker(pixels)))
+        tile, i64 = winograd.multiply_windows, types.int64
+        signature = (*markers, i64, record, f32, i64, f32, i32, *[i64] * 3)
     else:
         sizes = (marker(n) for n in (pixels * entry.tile.vectors, entry.tile.vectors, entry.tile.outputs))
         markers = map(numba.typeof, (TILE_KINDS[entry.kernel], *sizes))
@@ -435,7 +440,8 @@ def check_code(name, pixels):
         assert not spills, spills
         counts.append(len(products))
     want = []
-    cuts = (0,) if entry.kernel == Kernel.CONV_SCATTERED else (0, 1, 1)  # all pixels, but the first, but the last
+    uncut = entry.kernel in (Kernel.CONV_SCATTERED, Kernel.CONV_WINOGRAD)
+    cuts = (0,) if uncut else (0, 1, 1)  # all pixels, but the first, but the last
     tiles = [(pixels - cut) * column for cut in cuts]
     if entry.kernel == Kernel.CONV_WHOLE:
         tiles = [(pixels - cut) * (entry.tile.rows - line) for cut in cuts for line in cuts]
