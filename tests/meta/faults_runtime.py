@@ -13,6 +13,7 @@ PLACES = ("tests/runtime/test_places.py",)
 POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
 BORDERS = ("tests/runtime/test_borders.py",)
+WINOGRAD = ("tests/runtime/test_winograd.py",)
 TRIAL = ("tests/runtime/test_trial.py",)
 
 RUNTIME = (
@@ -264,6 +265,55 @@ RUNTIME = (
         "whole-taps-that-miss-inner-pixels", "runtime/windows.py",
         "blind[1:-1].any() or (blind[0] & blind[-1]).any()", "(blind[0] & blind[-1]).any()",
         PACK,
+    ),
+    Mutant(
+        "winograd-bias-at-the-first-product", "runtime/kernels/winograd.py",
+        "EVERYWHERE = 5", "EVERYWHERE = 0", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-transposed-weights", "runtime/winograd.py",
+        'np.einsum("ik,jl,klcd->ijcd", WEIGHTS, WEIGHTS, kernel, optimize=True)',
+        'np.einsum("ik,jl,lkcd->ijcd", WEIGHTS, WEIGHTS, kernel, optimize=True)', WINOGRAD,
+    ),
+    Mutant(
+        "winograd-padding-keeps-what-was-there", "runtime/kernels/winograd.py",
+        "near[edge : edge + EDGE] = 0", "pass", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-drops-former-parts", "runtime/kernels/winograd.py",
+        "made = add_tile(made, load_tile(near, here, LANES, 0, FOUR, ONE))", "made = made", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-adds-the-bias-with-every-part", "runtime/kernels/winograd.py",
+        'step["zeros_at"] if part else step["bias_at"] + channel', 'step["bias_at"] + channel', WINOGRAD,
+    ),
+    Mutant(
+        "winograd-stores-beside-the-last-column", "runtime/kernels/winograd.py",
+        "right and below", "below", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-pools-three-of-four", "runtime/kernels/winograd.py",
+        "max_tile(max_tile(y[0:1], y[1:2]), max_tile(y[2:3], y[3:4]))", "max_tile(max_tile(y[0:1], y[1:2]), y[2:3])",
+        WINOGRAD,
+    ),
+    Mutant(
+        "winograd-windows-of-one-row-alone", "runtime/steps.py",
+        'step["rows_per_task"] = each * 2 // layer.pool[0]', 'step["rows_per_task"] = each', WINOGRAD,
+        within="_winograd_step",
+    ),
+    Mutant(
+        "winograd-strided", "runtime/winograd.py",
+        "window.stride == window.dilation == (1, 1)", "window.dilation == (1, 1)", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-memory-without-what-waits", "runtime/winograd.py",
+        "FREQUENCIES * (products + self.size) + EDGE + waiting",
+        "FREQUENCIES * (products + self.size) + EDGE", WINOGRAD,
+    ),
+    Mutant(
+        "winograd-bound-of-the-smaller-place", "lhc_ref/bounds.py",
+        'np.einsum("pfi,qgj,fgcd->pqijcd", seen, seen, transformed, optimize=True).max((0, 1))',
+        'np.einsum("pfi,qgj,fgcd->pqijcd", seen, seen, transformed, optimize=True).min((0, 1))', WINOGRAD,
     ),
     Mutant(
         "functions-finish-the-first-block-of-channels", "runtime/kernels/functions.py",
