@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -191,6 +192,10 @@ def reduce(b: Builder, op: Op) -> None:
     over = {axis % len(x.axes) for axis in axes or []}
     if any(x.axes[axis] == (BATCH,) for axis in over):
         raise Unsupported("over the batch axis: images are independent of each other")
+    left = [axis for axis in range(len(x.axes)) if op.attrs.get("keepdims", 1) or axis not in over]
+    if not any(x.axes[axis] for axis in over):  # all of size 1
+        b.alias(op, replace(x, axes=tuple(x.axes[axis] for axis in left)))
+        return
     groups = x.groups()
     inside = {axis for group in groups[:2] for axis in group} if groups and len(groups) == 3 else set()
     if not {axis for axis in over if x.axes[axis]} <= inside:
@@ -200,7 +205,7 @@ def reduce(b: Builder, op: Op) -> None:
     size = tuple(x.shape[i] if over & set(groups[i]) else 1 for i in (0, 1))
     dims = [1 if axis in over else n for axis, n in enumerate(b.dims(x))]
     split, seen = laid(dims, groups, batch_axis(x))
-    kept = tuple(seen[axis] for axis in range(len(seen)) if op.attrs.get("keepdims", 1) or axis not in over)
+    kept = tuple(seen[axis] for axis in left)
     factor = {"ReduceSum": math.prod(size), "ReduceMin": -1}.get(op.kind, 1)
     if op.kind == "ReduceMin":
         x = b.emit(op, "scale", [x], tensors={"scale": np.full(x.shape[-1], -1, np.float32)}, last=False)

@@ -130,6 +130,10 @@ CASES = {
     ),
     "sum of rows and columns": images(node("ReduceSum", "x axes", "y", keepdims=0), size=(6, 4, 2), axes=ints(2, 3)),
     "min of channels": images(node("ReduceMin", "x", "y", axes=[1])),
+    "maximum of one number": images(node("ReduceMax", "x", "y", axes=[1], keepdims=0), size=(1,)),
+    "minima of an axis of size 1": images(
+        node("Reshape", "x s", "r"), node("ReduceMin", "r", "y", axes=[1], keepdims=0), size=(5, 5), s=ints(-1, 1, 25)
+    ),
     "max of everything": images(node("ReduceMax", "x axes", "y", keepdims=0), opset=18, axes=ints(1, 2, 3)),
     "gates of pixels": mixed(
         node("Slice", "r zero one one", "m"),
