@@ -7,6 +7,7 @@ from typing import Any
 from runtime.bench.break_even import DENSITIES
 from runtime.bench.machine import LOUD_CORES
 from runtime.bench.tables import NAMED, at_most_threads, first_node, named
+from runtime.commands.report import time_text
 
 Facts = Mapping[str, Any]
 LARGE_SHARE = 0.05  # of the time, from which on it is worth a sentence
@@ -86,6 +87,7 @@ def _reasons(facts: Facts) -> Iterator[str]:
         nominal, kept = (sum(row[key] for row in rows) for key in ("macs_nominal", "macs_kept"))
         time = best["ours"]["batch_s"] / best["ours-dense"]["batch_s"]
         yield f"Of the dense net's multiply-adds {kept / nominal:.1%} are left, of its time {time:.1%}."
+    yield from _faster_on_fewer_threads(facts)
     yield from _where_it_buys(masked)
     yield from _without_masks(rows)
     yield from _not_faster(masked, facts["break_even"])
@@ -96,6 +98,18 @@ def _reasons(facts: Facts) -> Iterator[str]:
         beside = (profile["import_s"] + profile["export_s"] + max(profile["rest_s"], 0.0)) / profile["run_s"]
         if beside >= LARGE_SHARE:
             yield f"{beside:.0%} of a run copies images in and results out, and starts threads: no weight changes that."
+
+
+def _faster_on_fewer_threads(facts: Facts) -> Iterator[str]:
+    """Engines that the most threads, which all else speaks of, do not suit."""
+    for name, most in at_most_threads(facts).items():
+        runs = [run for run in facts["runs"] if run["engine"] == name and "batch_s" in run]
+        best = min(runs, key=lambda run: run["batch_s"])
+        if best["batch_s"] < most["batch_s"] and _apart(best, most):
+            yield (
+                f"{name} is faster with --threads {best['threads']} than {most['threads']}: "
+                f"{time_text(best['batch_s'])} a batch, not {time_text(most['batch_s'])}."
+            )
 
 
 def _where_it_buys(masked: Sequence[Facts]) -> Iterator[str]:

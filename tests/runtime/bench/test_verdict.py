@@ -98,6 +98,14 @@ def test_layers_that_memory_keeps():
     assert told not in said(layers=[{**row, "share_of_roof": 0.5} for row in rows]).reasons
 
 
+def test_engines_that_fewer_threads_suit_better():
+    one = [found.run("ours", 1, 1.2), found.run("ours-dense", 1, 7), found.run("torch", 1, 0.5)]
+    told = [reason for reason in said(runs=one + runs(ours=1, ours_dense=4, torch=2)).reasons if "--threads" in reason]
+    assert told == ["torch is faster with --threads 1 than 2: 500 us a batch, not 2 ms."]
+    one = [found.run("torch", 1, 1.9)]  # by less than its runs scatter
+    assert not any("--threads" in reason for reason in said(runs=one + runs(ours=1, torch=2)).reasons)
+
+
 def test_a_disturbed_machine_comes_first():
     for disturbance in ({"busy_cores_meanwhile": 1.0}, {"busy_cores": 1.0}, {"throttled_s": 0.1}):
         machine = {**found.facts()["machine"], **disturbance}
