@@ -82,6 +82,9 @@ def parse(arguments: Sequence[str], name: str | None = None) -> tuple[str, How, 
     parser.add_argument("--engines", nargs="+", default=EVERY_ENGINE, choices=EVERY_ENGINE, metavar="ENGINE")
     parser.add_argument("--threads", type=int, default=available_cores(), help="every core by default")
     parser.add_argument("--rounds", type=int, default=7, help="turns of each engine (7)")
+    parser.add_argument(
+        "--patience", type=float, default=0.0, help="seconds a round waits for cores that were nearer before (0)"
+    )
     parser.add_argument("--seconds", type=float, default=0.3, help="of a turn (0.3)")
     parser.add_argument(
         "--toy", action="store_true", help="small nets, only ours by default: shows that everything runs"
@@ -95,7 +98,7 @@ def parse(arguments: Sequence[str], name: str | None = None) -> tuple[str, How, 
     if given.toy:
         how = replace(TOY, engines=TOY.engines if given.engines is EVERY_ENGINE else engines, only=only)
     else:
-        how = How(given.rounds, given.seconds, False, given.threads, engines, only)
+        how = How(given.rounds, given.seconds, False, given.threads, engines, only, given.patience)
     out = given.out or FOLDER / f"{name}{'-toy' if given.toy else ''}.json"
     return name, how, None if given.store else out
 

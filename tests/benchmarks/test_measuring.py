@@ -10,6 +10,7 @@ from benchmarks import floors, measuring, problems, results_file, suites, sweep,
 from benchmarks.catalogue import BENCHMARKS
 from benchmarks.measuring import Prepared, WrongAnswerError, check
 from lhc_ref.errors import InputError
+from runtime.bench import ping
 from runtime.bench.processes import EngineError
 
 
@@ -83,6 +84,27 @@ def refusing(monkeypatch):
 
     monkeypatch.setattr(measuring, "_start", refuse)
     return measuring.Case("conv_8x8_k3s1_8_d1", 1, 1, ("deepsparse", "ours"))
+
+
+@pytest.mark.parametrize(
+    ("patience_s", "seen", "told"),
+    [
+        (0, [20, 200, 20], [[20.0], [200.0], [20.0]]),
+        (2.5, [20, 200, 190, 30, 20], [[20.0], [30.0], [20.0]]),
+        (2.5, [20, *[200] * 8], [[20.0], [200.0], [200.0]]),
+        (9, [200, 200, 20], [[200.0], [200.0], [20.0]]),
+        (9, [None] * 3, [[], [], []]),
+    ],
+    ids=["no patience", "moved back", "not moved back", "never near before", "unknown"],
+)
+def test_a_round_waits_for_cores_that_were_nearer_before(patience_s, seen, told, monkeypatch):
+    ways, now = iter(seen), [0.0]
+    monkeypatch.setattr(ping, "measure", lambda: None if (ns := next(ways)) is None else ping.Ping(1.0, ns))
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(measuring.time, "sleep", lambda seconds: now.__setitem__(0, now[0] + seconds))
+    cores = measuring.Cores(patience_s)
+    assert [cores.wait() for _ in told] == told
+    assert now[0] <= 2 * (patience_s + measuring.PAUSE_S)
 
 
 HOW = measuring.How(rounds=1, seconds=0.01, toy=True, threads=1, engines=("ours", "deepsparse"))
