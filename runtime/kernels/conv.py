@@ -11,6 +11,7 @@ Weights that share no pattern have a kernel of their own, which reads a copy of 
 import numpy as np
 from numba import literal_unroll
 
+from runtime.kernels.multiply import fma_rows
 from runtime.kernels.options import inlined_kernel, kernel
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.vector import (
@@ -19,7 +20,6 @@ from runtime.kernels.vector import (
     bias_tile,
     clamp_tile,
     expect_tile,
-    fma_rows,
     load_tile,
     marker,
     max_tile,

@@ -11,7 +11,7 @@ from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.functions import finish
 from runtime.kernels.options import entry_kernel
 from runtime.kernels.registry import REGISTRY, Entry
-from runtime.kernels.step import NO_FUNCTION, Kernel
+from runtime.kernels.step import Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
 from runtime.kernels.whole import conv_whole
 from runtime.kernels.winograd import conv_winograd
@@ -28,8 +28,7 @@ def _convolution(entry: Entry) -> Callable:
 
         def run_scattered(step, task, base, first, count, arena, weights, index):
             conv_scattered(rows, sizes, step, task, base, arena, weights, index)
-            if step["function"] != NO_FUNCTION:
-                finish(step, task, base, arena, weights)
+            finish(step, task, base, arena, weights)
 
         return run_scattered
     if entry.kernel == Kernel.CONV_WHOLE:
@@ -37,8 +36,7 @@ def _convolution(entry: Entry) -> Callable:
 
         def run_whole(step, task, base, first, count, arena, weights, index):
             conv_whole(pixels, high, wide, step, task, base, arena, weights, index)
-            if step["function"] != NO_FUNCTION:
-                finish(step, task, base, arena, weights)
+            finish(step, task, base, arena, weights)
 
         return run_whole
     if entry.kernel == Kernel.CONV_WINOGRAD:
@@ -46,16 +44,14 @@ def _convolution(entry: Entry) -> Callable:
 
         def run_winograd(step, task, base, first, count, arena, weights, index):
             conv_winograd(lanes, made, sizes, sizes[0], step, task, base, arena, weights, index)
-            if step["function"] != NO_FUNCTION:
-                finish(step, task, base, arena, weights)
+            finish(step, task, base, arena, weights)
 
         return run_winograd
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)
 
     def run_convolution(step, task, base, first, count, arena, weights, index):
         conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
-        if step["function"] != NO_FUNCTION:
-            finish(step, task, base, arena, weights)
+        finish(step, task, base, arena, weights)
 
     return run_convolution
 

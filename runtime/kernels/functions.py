@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core import cgutils
 
 from runtime.kernels.options import inlined_kernel, kernel
-from runtime.kernels.step import Function
+from runtime.kernels.step import NO_FUNCTION, Function
 from runtime.kernels.vector import (
     F32,
     I32,
@@ -20,15 +18,15 @@ from runtime.kernels.vector import (
     VEC,
     add_tile,
     clamp_tile,
+    fill_tile,
     fma_function,
     load_tile,
     map_tiles,
     marker,
+    mul_tile,
     primitive,
     scale_tile,
-    splat,
     store_tile,
-    tile_type,
 )
 
 LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, SWISH = (int(f) for f in Function)
@@ -49,18 +47,6 @@ TANH_EXPONENT = -40.0  # of e, twice the number; beyond, tanh is 1 to the last b
 
 
 # --- twins -----------------------------------------------------------------------------------------------------------
-
-
-def _fill_tile(value, pixels, outputs):
-    return tuple(np.full(LANES, value, np.float32) for _ in range(len(pixels) * len(outputs)))
-
-
-def _mul_tile(tile, other):
-    return tuple(a * b for a, b in zip(tile, other, strict=True))
-
-
-def _sub_tile(tile, other):
-    return tuple(a - b for a, b in zip(tile, other, strict=True))
 
 
 def _leaky_tile(tile, slope):
@@ -146,29 +132,6 @@ def tanh_code(b: Any, x: Any) -> Any:
     return b.bitcast(b.or_(b.bitcast(absolute(b, size), INTEGERS), sign), VEC)
 
 
-@primitive(_fill_tile)
-def fill_tile(typing, value, pixels, outputs):
-    """A tile of one number."""
-    tile = tile_type(pixels, outputs)
-
-    def codegen(context, b, sig, args):
-        return cgutils.pack_array(b, [splat(b, args[0])] * tile.count, VEC)
-
-    return tile(types.float32, pixels, outputs), codegen
-
-
-@primitive(_mul_tile)
-def mul_tile(typing, tile, other):
-    """Product of two tiles."""
-    return tile(tile, tile), map_tiles(len(tile), lambda b, x, y: b.fmul(x, y))
-
-
-@primitive(_sub_tile)
-def sub_tile(typing, tile, other):
-    """Difference of two tiles."""
-    return tile(tile, tile), map_tiles(len(tile), lambda b, x, y: b.fsub(x, y))
-
-
 @primitive(_leaky_tile)
 def leaky_tile(typing, tile, slope):
     """Each value, times its slope where it is not above zero; NaN stays."""
@@ -216,11 +179,13 @@ def function_tile(function, x, slope, alpha, beta):
 
 @kernel
 def finish(step, task, base, arena, weights):
-    """The function that ends a convolution, and its limits, of the numbers that a task has stored.
+    """The function that ends a convolution, if one does, and its limits, of the numbers that a task has stored.
 
     Not of a register tile's sums: that would be a copy of every function for tiles of every size, and tiles slower by a
     tenth in nets that have none.
     """
+    if step["function"] == NO_FUNCTION:
+        return
     function, alpha, beta, low, high = (
         step["function"],
         step["alpha"],

@@ -1,19 +1,8 @@
 """Functions of single numbers as layers of their own."""
 
-from runtime.kernels.functions import (
-    MUL,
-    PRELU,
-    SCALE,
-    SINGLE,
-    SUB,
-    ZERO,
-    fill_tile,
-    function_tile,
-    mul_tile,
-    sub_tile,
-)
+from runtime.kernels.functions import MUL, PRELU, SCALE, SINGLE, SUB, ZERO, function_tile
 from runtime.kernels.options import kernel
-from runtime.kernels.vector import LANES, add_tile, clamp_tile, load_tile, store_tile
+from runtime.kernels.vector import LANES, add_tile, clamp_tile, fill_tile, load_tile, mul_tile, store_tile, sub_tile
 
 
 @kernel

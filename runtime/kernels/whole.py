@@ -3,6 +3,7 @@
 Each tap of the window is seen by a rectangle of the pixels: by all, or by all but the first or last line or column.
 """
 
+from runtime.kernels.multiply import fma_rect
 from runtime.kernels.options import inlined_kernel, kernel
 from runtime.kernels.vector import (
     CHANNELS,
@@ -10,7 +11,6 @@ from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
-    fma_rect,
     load_tile,
     marker,
     max_tile,

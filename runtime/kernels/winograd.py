@@ -14,19 +14,19 @@ windows), and the sums that wait for the next part of the input channels ([outpu
 
 from numba import literal_unroll
 
-from runtime.kernels.functions import sub_tile
 from runtime.kernels.machine import LANES
+from runtime.kernels.multiply import fma_rows
 from runtime.kernels.options import inlined_kernel, kernel
 from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
-    fma_rows,
     load_tile,
     marker,
     max_tile,
     stack_memory,
     store_tile,
+    sub_tile,
 )
 
 NONE, ONE, FOUR = marker(0), marker(1), marker(4)

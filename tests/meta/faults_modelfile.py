@@ -118,8 +118,7 @@ MODELFILE = (
     ),
     Mutant(
         "bound-forgets-errors-carried", "lhc_ref/bounds.py",
-        "_sum_bound(conv2d(x.bound, weights, **attrs), magnitude, kept + (bias is not None))",
-        "_sum_bound(0 * magnitude, magnitude, kept + (bias is not None))", EVALUATE,
+        "carried = conv2d(x.bound, weights, **attrs)", "carried = 0 * conv2d(x.bound, weights, **attrs)", EVALUATE,
     ),
     Mutant(
         "bound-of-half-the-roundings", "lhc_ref/bounds.py",

@@ -389,12 +389,12 @@ RUNTIME = (
     ),
     # --- What the compiler is told ------------------------------------------------------------------------------------
     Mutant(
-        "compiled-tile-reads-its-first-pixel-alone", "runtime/kernels/vector.py",
+        "compiled-tile-reads-its-first-pixel-alone", "runtime/kernels/multiply.py",
         "b.call(fma, [xs[p], w, acc[p * outputs + o]])", "b.call(fma, [xs[0], w, acc[p * outputs + o]])", KERNELS,
         compiled=True,
     ),
     Mutant(
-        "compiled-chains-not-all-summed", "runtime/kernels/vector.py",
+        "compiled-chains-not-all-summed", "runtime/kernels/multiply.py",
         "range(1, chains)", "range(2, chains)", KERNELS, within="_add_rows", compiled=True,
     ),
     Mutant(

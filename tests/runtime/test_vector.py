@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from numba import types
 
-from runtime.kernels import atomic, conv, functions, squares, vector, whole, winograd
-from runtime.kernels.functions import fill_tile, leaky_tile, mul_tile, sigmoid_tile, sub_tile, tanh_tile
+from runtime.kernels import atomic, conv, functions, multiply, squares, vector, whole, winograd
+from runtime.kernels.functions import leaky_tile, sigmoid_tile, tanh_tile
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
+from runtime.kernels.multiply import fma_rect, fma_rows
 from runtime.kernels.options import OPTIONS
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.squares import load_square, store_square, turn
@@ -25,14 +26,15 @@ from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
-    fma_rect,
-    fma_rows,
+    fill_tile,
     load_tile,
     marker,
     max_tile,
+    mul_tile,
     near_memory,
     scale_tile,
     store_tile,
+    sub_tile,
 )
 from tests.runtime.nets import needs_compiled
 from tests.tolerances import assert_exact, assert_identical
@@ -41,18 +43,19 @@ APART = LANES + 2  # from output to output of a pixel
 OUT_AT, OUT_STRIDE = 3, 7 * APART + 1  # odd, so that nothing is aligned
 SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones run in several chains
 KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "patch": PATCH}
-TWINS = {f"{name}_tile": getattr(vector, f"_{name}_tile") for name in ("bias", "load", "store", "clamp", "max", "add")}
+TWINS = {
+    f"{name}_tile": getattr(vector, f"_{name}_tile")
+    for name in ("bias", "load", "store", "clamp", "max", "add", "fill", "mul", "sub")
+}
 TWINS |= {
     "scale_tile": vector._scale_tile,
-    "fma_rows": vector._fma_rows,
-    "fma_rect": vector._fma_rect,
+    "fma_rows": multiply._fma_rows,
+    "fma_rect": multiply._fma_rect,
     "turn": squares._turn,
 }
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
 TWINS |= {"near_memory": vector._stack(NEAR_SIZE)}
-TWINS |= {
-    f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("fill", "mul", "sub", "leaky", "sigmoid", "tanh")
-}
+TWINS |= {f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("leaky", "sigmoid", "tanh")}
 
 
 # Programs of the primitives: each ends in a store, so the result can be seen.
@@ -66,13 +69,13 @@ def bias(kind, array, at, pixels, outputs, out):
     store_tile(bias_tile(kind, array, at, pixels, outputs), out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
-def multiply(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail, out):
+def products(kind, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail, out):
     acc = load_tile(out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
     acc = fma_rows(kind, acc, x, x_at, x_stride, rows, first, last, w, w_at, pixels, outputs, lead, tail)
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
 
 
-def multiply_rect(
+def products_in_rect(
     x, x_at, x_row, x_stride, rows, first, last, w, w_at, high, wide, top, bottom, left, right, pixels, out
 ):
     acc = load_tile(out, OUT_AT, OUT_STRIDE, 0, pixels, (0,))
@@ -221,7 +224,7 @@ def check_products(program, shape, kind, count, left_out):
             x_value = x[here + {"channels": 0, "images": lane}.get(kind, o * LANES + lane)]
             want[place] += x_value * w[row + {"images": o, "patch": 0}.get(kind, o * LANES + lane)]
     markers = map(marker, (pixels, outputs, lead, tail))
-    program(multiply)(KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, *markers, out)
+    program(products)(KINDS[kind], x, x_at, stride, rows, first, first + count, w, w_at, *markers, out)
     assert_exact(out, want, np.float32)
 
 
@@ -290,9 +293,9 @@ def test_a_twin_refuses_what_lies_outside(at):
         vector._bias_tile(CHANNELS, array, at, one, one)
     rows = np.zeros(1, np.int32)
     with pytest.raises(IndexError):
-        vector._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one, (), ())
+        multiply._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one, (), ())
     with pytest.raises(IndexError):
-        vector._fma_rows(DEPTHWISE, tile, array, 0, 0, rows, 0, 1, array, at, one, one, (), ())
+        multiply._fma_rows(DEPTHWISE, tile, array, 0, 0, rows, 0, 1, array, at, one, one, (), ())
 
 
 @pytest.mark.parametrize(
@@ -372,7 +375,7 @@ def test_rows_are_multiplied_into_a_rectangle(program, shape, count, cut):
                 place = OUT_AT + (y * wide + p) * OUT_STRIDE
                 want[place : place + LANES] += value * w[w_at + r * LANES : w_at + (r + 1) * LANES]
     sizes = map(marker, (*shape, *cut, high * wide))
-    program(multiply_rect)(x, x_at, x_row, x_stride, rows, first, first + count, w, w_at, *sizes, out)
+    program(products_in_rect)(x, x_at, x_row, x_stride, rows, first, first + count, w, w_at, *sizes, out)
     assert_exact(out, want)
 
 
@@ -447,7 +450,7 @@ def check_code(name, pixels):
         tiles = [(pixels - cut) * (entry.tile.rows - line) for cut in cuts for line in cuts]
     for tile in tiles:
         if tile:
-            want += {tile, tile * max(1, vector.MIN_CHAINS // tile)}
+            want += {tile, tile * max(1, multiply.MIN_CHAINS // tile)}
     assert sorted(counts) == sorted(want)
 
 
@@ -470,7 +473,7 @@ def test_a_product_and_a_sum_are_rounded_once():
     one = marker(1)
     x = np.full(LANES, 1 + 2.0**-12, np.float32)
     out = np.full(OUT_AT + LANES, -1 - 2.0**-11, np.float32)
-    numba.njit(**OPTIONS)(multiply)(IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, (), (), out)
+    numba.njit(**OPTIONS)(products)(IMAGES, x, 0, 0, np.zeros(1, np.int32), 0, 1, x, 0, one, one, (), (), out)
     assert_identical(out[OUT_AT:], np.full(LANES, 2.0**-24, np.float32))
 
 
