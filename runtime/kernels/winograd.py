@@ -157,15 +157,15 @@ def multiply_windows(kind, outputs, windows, products, step, near, x_at, weights
 
 
 @kernel
-def collect_windows(outputs, windows, products, step, near, sums, arena, out_at, begin, channel, wide, part):
-    """Outputs of a register tile's products: added to what waits of former parts of the input, and kept for the next
+def collect_windows(outputs, count, products, step, near, sums, arena, out_at, begin, channel, wide, part):
+    """Outputs of the products of `count` windows: added to what waits of former parts of the input, and kept for the next
     part, or stored.
     """
     apart = LANES // step["lanes"]
     for o in range(len(outputs)):
         block, inside = channel // step["out_block"], channel % step["out_block"]
         plane = out_at + block * step["oh"] * step["ow"] * step["out_pixel"] + inside * step["lanes"]
-        for t in range(len(windows)):
+        for t in range(count):
             m = load_tile(near, (t * len(outputs) + o) * LANES, 4 * products, products, FOUR, FOUR)
             made = transform_output(m)
             here = sums + (t * len(outputs) + o) * 4 * LANES
@@ -227,7 +227,7 @@ def conv_winograd(kind, outputs, sizes, largest, step, task, base, arena, weight
                         sums = waiting + ((tile - first_tile) * step["windows"] + at) * len(outputs) * 4 * LANES
                         collect_windows(
                             outputs,
-                            size,
+                            len(size),
                             products,
                             step,
                             near,
