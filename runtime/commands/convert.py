@@ -120,6 +120,7 @@ def _border_facts(views: Mapping[str, View]) -> list[dict[str, Any]]:
         {
             "name": name,
             "onnx_shape": view.shape,
+            "batched": view.batched,
             "value": view.value,
             "shape": view.inner,
             "reordered": len(view.inner) == 1 and len(view.split) > 1 and view.axes != tuple(range(len(view.axes))),
@@ -149,8 +150,9 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
     yield f"wrote {facts['out']}: {facts['nodes']} nodes"
     for kind in ("inputs", "outputs"):
         for entry in facts[kind]:
+            sizes = ", ".join(map(str, (*["n"] * entry["batched"], *entry["onnx_shape"])))
             yield (
-                f"  {kind[:-1].ljust(6)} {entry['name']} [n, {', '.join(map(str, entry['onnx_shape']))}] in ONNX is "
+                f"  {kind[:-1].ljust(6)} {entry['name']} [{sizes}] in ONNX is "
                 f"{entry['value']} [n, {', '.join(map(str, entry['shape']))}] in the model file"
                 + ", features ordered by row, column, channel"
                 * entry["reordered"]

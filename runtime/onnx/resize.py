@@ -40,7 +40,8 @@ class _Line:
         if mode == "asymmetric":
             return out / self.scale
         if mode == "align_corners":
-            return out * last / (length - 1) if length != 1 else out * 0
+            # Why `made`: a scale may make a length that is no whole number, but the last corners are those of pixels.
+            return out * last / (self.made - 1) if self.made != 1 else out * 0
         if mode == CROP:
             width = (self.end - self.begin) * last
             return self.begin * last + (out * width / (length - 1) if length != 1 else np.full(self.made, width / 2))

@@ -22,7 +22,7 @@ Gather Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity Leaky
 PRelu Pad Pow ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Slice Softmax SpaceToDepth Split
 Squeeze Sub Sum Swish Tanh Transpose Unsqueeze Upsample
 """.split()
-# What the importer says of a case that it refuses -> why it is not claimed.
+# What the importer says of a case that it refuses, or why it computes other numbers -> why it is not claimed.
 REASONS = {
     "an input of 5 axes, where": "windows over three axes: images and rows have two and one",
     "training mode": "training",
@@ -33,6 +33,11 @@ REASONS = {
     "other inputs than data and one number": "Max and Min of several tensors",
     "where 1 or 2 is possible": "Pow with an exponent that is no product",
 }
+FRACTION = (
+    "aligned corners of a length that is no whole number"  # PyTorch and onnxruntime align those of the pixels made
+)
+REASONS[FRACTION] = "the case aligns the last corner with a place behind the last pixel"
+DIFFERENT = {f"test_resize_downsample_scales_{mode}_align_corners": FRACTION for mode in ("linear", "cubic")}
 
 
 def cases():
@@ -75,11 +80,15 @@ def run(case, folder):
 
 
 def outcome(case, folder):
-    """None where the case passes, or the key of REASONS for which it is refused."""
+    """None where the case passes, or the key of REASONS for which it is refused, or computed otherwise."""
     try:
         run(case, folder)
     except ModelFileError as error:
         return next((key for key in REASONS if key in str(error)), str(error))
+    except AssertionError:
+        if case.name not in DIFFERENT:
+            raise
+        return DIFFERENT[case.name]
     return None
 
 

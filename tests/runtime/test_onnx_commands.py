@@ -77,6 +77,13 @@ def test_convert_says_where_features_come_in_another_order(tmp_path, capsys):
     assert "y [n, 90] in the model file, features ordered by row, column, channel" in text
 
 
+def test_convert_says_where_a_whole_array_becomes_one_example(tmp_path, capsys):
+    path = save(tmp_path, graph([node("ReduceMean", "x", "y", axes=[0])], {"x": [6, 4]}, "y"))
+    text = run(capsys, "convert", path, tmp_path / "net.lhc")
+    assert "x [6, 4] in ONNX is x [n, 24] in the model file" in text
+    assert "y [1, 4] in ONNX is y [n, 1, 1, 4] in the model file" in text
+
+
 def test_convert_takes_sizes_that_the_file_leaves_open(tmp_path, capsys):
     path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 3, "H", "W"]}, "y"))
     run(capsys, "convert", path, tmp_path / "net.lhc", "--shape", "x=3,6,5")

@@ -218,6 +218,15 @@ def test_interpolation_is_within_its_bounds(name, sizes, tmp_path):
     assert_within(value, want, np.full(want.shape, roundings * 2**-24 * largest), np.float64)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_corners_are_aligned_with_those_of_the_pixels_that_a_scale_makes(mode, tmp_path):
+    """Of 7 pixels 0.7 makes 4. PyTorch and onnxruntime count these, ONNX's own reference 4.9."""
+    attrs = {"mode": mode, "coordinate_transformation_mode": "align_corners"}
+    model = images(node("Resize", "x _ s", "y", **attrs), size=(1, 1, 7), s=np.array([1, 1, 1, 0.7], np.float32))
+    row = np.arange(7, dtype=np.float32).reshape(1, 1, 1, 7)
+    assert_exact(load(tmp_path, model).run(row), row[..., ::2])
+
+
 GROUPED = {
     "groups and dilation": up((6, 2, 3, 3), group=3, strides=[2, 1], dilations=[1, 2], pads=[1, 0, 0, 1]),
     "depthwise": up((6, 1, 4, 4), group=6, strides=[2, 2], pads=[1, 1, 1, 1]),
