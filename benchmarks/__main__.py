@@ -1,4 +1,4 @@
-"""``python -m benchmarks COMMAND ...``: one door to run, sweep, report, compare, smoke, environments and demo."""
+"""``python -m benchmarks COMMAND ...``: one door to all commands of the benchmarks."""
 
 import runpy
 import sys
@@ -11,6 +11,8 @@ COMMANDS = {
     "compare": "has it become slower?",
     "smoke": "run everything at toy size",
     "demo": "what `make demo` runs",
+    "cifar": "train on CIFAR-10, and report: what `make cifar` runs",
+    "gpu": "test, check and time the kernels of NVIDIA GPUs",
 }
 
 if __name__ == "__main__":
