@@ -66,7 +66,7 @@ class Model:
     reach the output. Where another output channel of the same register tile keeps the (tap, input) pair, the missing
     weight is a stored zero, and 0 * NaN is NaN; `explain()` shows how many such products a layer computes (computed
     against executed). A depthwise layer on a single image computes all its taps, and a layer by Winograd's transform
-    all its weights.
+    whole kernels: all nine taps of an input channel, or none.
     """
 
     device = "cpu"

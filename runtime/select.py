@@ -13,7 +13,7 @@ from runtime.kernels.step import RUN_HEAD, RUN_SIGHT, Kernel
 from runtime.kernels.tiles import Tile
 from runtime.kernels.winograd import FREQUENCIES
 from runtime.layer import FUNCTIONS, Layer
-from runtime.layout import Layout, round_up
+from runtime.layout import Layout
 from runtime.patches import Patch
 from runtime.windows import column_runs, column_taps, row_taps, seen, sights
 
@@ -178,12 +178,15 @@ def _can_scatter(layer: Layer, entry: Entry) -> bool:
 
 
 def _transformed(layer: Layer, layout: Layout, entry: Entry, traffic: float) -> Candidate:
-    """The candidate by Winograd's transform, which multiplies by all weights, missing ones too."""
+    """The candidate by Winograd's transform, which multiplies by all weights of an input channel or by none."""
     assert entry.tile is not None, "a convolution kernel has a tile"
     made = tile_channels(entry)
-    cycles = winograd.cycles(layer, layout, entry.tile, made) + traffic
-    c_in, c_out = layer.shape[2], round_up(layer.out_shape[2], made)
-    return Candidate(entry, cycles, cycles, FREQUENCIES * math.prod(winograd.positions(layer)) * c_in * c_out)
+    kept = winograd.kept_channels(layer, made)
+    cycles, dense_cycles = (
+        winograd.cycles(layer, layout, entry.tile, made, rows) + traffic for rows in (int(kept.sum()), kept.size)
+    )
+    computed = FREQUENCIES * math.prod(winograd.positions(layer)) * int(kept.sum()) * made
+    return Candidate(entry, cycles, dense_cycles, computed)
 
 
 def is_depthwise(layer: Layer) -> bool:
@@ -242,8 +245,11 @@ def _reason(layer: Layer, best: Candidate, candidates: tuple[Candidate, ...]) ->
     rest = ", ".join(f"{short_name(c.entry)} {c.cycles:,.0f}" for c in candidates if c is not best)
     tail = f"; {rest} cycles with other tiles" if rest else ""
     if best.entry.kernel == Kernel.CONV_WINOGRAD:
+        whole = f"by Winograd's transform, {best.cycles:,.0f} cycles predicted"
+        if gain >= 1.05:
+            return f"density {density:.3f}: whole 3x3 kernels {whole}, {gain:.1f}x fewer than with all of them{tail}"
         missing = "no weight is missing" if density == 1.0 else f"density {density:.3f}, too dense to gain by skipping"
-        return f"{missing}: all weights by Winograd's transform, {best.cycles:,.0f} cycles predicted{tail}"
+        return f"{missing}: all weights {whole}{tail}"
     if density == 1.0:
         return f"no weight is missing: dense, {best.cycles:,.0f} cycles predicted{tail}"
     if gain < 1.05:

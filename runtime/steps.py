@@ -210,7 +210,7 @@ def _winograd_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -
     step["x_stride"], step["near_channel"], step["near_size"] = blocking.stride, blocking.channel, blocking.size
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["zeros_at"] = builder.add_weights(np.zeros(made, np.float32))
-    step["rows_at"] = builder.add_index(packed.rows)
+    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
     step["tiles"], step["tile_channels"], step["row_size"] = len(packed.bias) // made, made, made
     rows, wide = positions(layer)
     each = max(1, min(rows, -(-blocking.windows // wide)))

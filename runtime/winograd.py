@@ -26,9 +26,9 @@ INPUT_CYCLES, OUTPUT_CYCLES, PRODUCT_CYCLES = 30.0, 24.0, 40.0
 
 
 def fits(layer: Layer) -> bool:
-    """Whether the transform computes a layer: 3x3, every pixel, nothing grouped; pooled by windows of its own size."""
+    """Whether the transform computes a layer: 3x3, every pixel; pooled by windows of its own size, or not."""
     window = layer.window
-    plain = window.size == (3, 3) and window.stride == window.dilation == (1, 1) and layer.groups == 1
+    plain = window.size == (3, 3) and window.stride == window.dilation == (1, 1)
     pooled = layer.pool == (1, 1) or (layer.pool == (2, 2) and layer.other is None)
     return plain and pooled and layer.conv_shape[:2] != (1, 1)
 
@@ -88,8 +88,13 @@ class Blocking:
         return FREQUENCIES * (products + self.size) + EDGE + waiting
 
 
-def cycles(layer: Layer, layout: Layout, tile: Tile, tile_channels: int) -> float:
-    """Predicted of one image group on one core."""
+def kept_channels(layer: Layer, tile_channels: int) -> np.ndarray:
+    """bool[tiles, c_in]: the input channels of which any output channel of a tile keeps any weight. O(mask)."""
+    return np.asarray(topology.of_layer(layer).rows(tile_channels).any(axis=(1, 2)))
+
+
+def cycles(layer: Layer, layout: Layout, tile: Tile, tile_channels: int, rows: int) -> float:
+    """Predicted of one image group on one core, for so many kept channels of all tiles together."""
     blocking, c_in, windows = (
         Blocking.of(layer, layout, tile, tile_channels),
         layer.shape[2],
@@ -99,8 +104,8 @@ def cycles(layer: Layer, layout: Layout, tile: Tile, tile_channels: int) -> floa
     calls, row_cycles = _cover(windows, blocking.windows, tile)
     vectors = -(-c_in * layout.lanes // LANES) * -(-tiles // blocking.tiles)
     transforms = vectors * INPUT_CYCLES + tiles * tile.outputs * blocking.parts * OUTPUT_CYCLES
-    products = FREQUENCIES * tiles * (c_in * row_cycles + blocking.parts * calls * PRODUCT_CYCLES)
-    weights = FREQUENCIES * c_in * tiles * tile_channels
+    products = FREQUENCIES * (rows * row_cycles + tiles * blocking.parts * calls * PRODUCT_CYCLES)
+    weights = FREQUENCIES * rows * tile_channels
     return windows * transforms + with_weights(products, weights * -(-windows // blocking.windows))
 
 
@@ -121,19 +126,21 @@ class Transformed:
 
     Parameters
     ----------
-    weights : f32[parts, tiles, 16, channels of the part, tile_channels], flat; the last part may have fewer channels
+    weights : f32, of each part of the input channels and tile of output channels [16, kept channels, tile_channels]
     bias : f32[tiles * tile_channels]
-    rows : i32[channels], offset of each channel of a part from the first
+    rows : i32[rows], offset of each kept channel from the first of its part
+    starts : i32[parts * tiles + 1], where the rows of each part, and in it of each tile, begin
     """
 
     weights: np.ndarray
     bias: np.ndarray
     rows: np.ndarray
+    starts: np.ndarray
 
     @property
     def bytes(self) -> int:
         """Memory of weights, bias and index."""
-        return sum(array.nbytes for array in (self.weights, self.bias, self.rows))
+        return sum(array.nbytes for array in (self.weights, self.bias, self.rows, self.starts))
 
 
 def pack_transformed(layer: Layer, layout: Layout, tile: Tile, tile_channels: int, blocking: Blocking) -> Transformed:
@@ -144,11 +151,16 @@ def pack_transformed(layer: Layer, layout: Layout, tile: Tile, tile_channels: in
     whole = np.zeros((4, 4, c_in, tiles * tile_channels), np.float32)
     whole[..., :c_out] = np.einsum("ik,jl,klcd->ijcd", WEIGHTS, WEIGHTS, kernel, optimize=True)
     by_tile = whole.reshape(FREQUENCIES, c_in, tiles, tile_channels).transpose(2, 0, 1, 3)
-    starts = range(0, c_in, blocking.channels)
+    kept, firsts = kept_channels(layer, tile_channels), range(0, c_in, blocking.channels)
+    lists = [np.flatnonzero(own[first : first + blocking.channels]) for first in firsts for own in kept]
+    places = [(tile, first) for first in firsts for tile in range(tiles)]
     packed = Transformed(
-        np.concatenate([by_tile[:, :, first : first + blocking.channels].reshape(-1) for first in starts]),
+        np.concatenate(
+            [by_tile[tile][:, first + rows].reshape(-1) for (tile, first), rows in zip(places, lists, strict=True)]
+        ),
         bias_of(layer, tiles * tile_channels),
-        as_i32(np.arange(blocking.channels) * blocking.channel),
+        as_i32(np.concatenate(lists) * blocking.channel),
+        as_i32(np.cumsum([0, *map(len, lists)])),
     )
     prove_transformed(packed, layer, layout, tile, tile_channels, blocking)
     return packed
@@ -160,21 +172,24 @@ def prove_transformed(
     """Raise PlanError unless a task's memory holds what the kernel puts there, and weights and bias are as many as it
     reads. What it reads and writes of images the kernel bounds by the images themselves.
     """
-    c_in, c_out = layer.shape[2], layer.out_shape[2]
+    c_in, c_out, rows, starts = layer.shape[2], layer.out_shape[2], packed.rows, packed.starts
     tiles, channels = -(-c_out // tile_channels), blocking.channels
     if not (fits(layer) and layout.fits(c_out, tile_channels)):
         raise PlanError(f"plan of {layer.name}: expected a 3x3 convolution whose tiles fit in blocks, got another.")
-    if len(packed.weights) != FREQUENCIES * c_in * tiles * tile_channels or len(packed.bias) != tiles * tile_channels:
-        raise PlanError(f"plan of {layer.name}: expected 16 weights for each of {c_in} x {c_out}, got others.")
-    vector = LANES if layout.lanes > 1 else 1
-    reach = (blocking.windows - 1) * blocking.stride + vector
-    rows = packed.rows
-    if not (len(rows) == channels and rows.min() >= 0 and rows.max() + reach <= blocking.size):
-        raise PlanError(
-            f"plan of {layer.name}: expected {channels} rows within 0..{blocking.size}, "
-            f"got {len(rows)} in {int(rows.min())}..{int(rows.max()) + reach}."
-        )
     if not (blocking.parts - 1) * channels < c_in <= blocking.parts * channels:
         raise PlanError(f"plan of {layer.name}: expected parts of {c_in} channels, got {blocking.parts} of {channels}.")
+    ordered = len(starts) == blocking.parts * tiles + 1 and starts[0] == 0 and bool(np.all(np.diff(starts) >= 0))
+    if not (ordered and starts[-1] == len(rows) and len(packed.weights) == FREQUENCIES * len(rows) * tile_channels):
+        raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(rows)} rows, got others.")
+    if len(packed.bias) != tiles * tile_channels:
+        raise PlanError(f"plan of {layer.name}: expected a bias for {c_out} channels, got {len(packed.bias)}.")
+    vector = LANES if layout.lanes > 1 else 1
+    reach = (blocking.windows - 1) * blocking.stride + vector
+    last = (channels - 1) * blocking.channel
+    if last + reach > blocking.size or (rows.size and not 0 <= rows.min() <= rows.max() <= last):
+        raise PlanError(
+            f"plan of {layer.name}: expected reads within 0..{blocking.size}, "
+            f"got {rows.min(initial=0)}..{max(rows.max(initial=0), last) + reach}."
+        )
     if blocking.elements(tile) > MEMORY_SIZE:
         raise PlanError(f"plan of {layer.name}: expected {MEMORY_SIZE} elements, got {blocking.elements(tile)}.")

@@ -115,7 +115,7 @@ def conv_bound(x, kernel, bias=None, stride=(1, 1), padding="same", dilation=(1,
     return sum_bound(magnitude, int(np.prod(np.shape(kernel)[:3])) + 1, np.asarray(x).dtype if dtype is None else dtype)
 
 
-def winograd_bound(x, kernel, bias=None, residual=None, padding="same"):
+def winograd_bound(x, kernel, bias=None, residual=None, padding="same", groups=1):
     """For a 3x3 `conv2d` by Winograd's F(2x2, 3x3), with a residual added: one output after the other, from the
     magnitudes that its sums pass through.
 
@@ -125,7 +125,13 @@ def winograd_bound(x, kernel, bias=None, residual=None, padding="same"):
     g = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
     b = np.abs(np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]]))
     a = np.abs(np.array([[1, 1, 1, 0], [0, 1, -1, -1]]))
-    weights = np.abs(np.einsum("ik,jl,klcd->ijcd", g, g, oracle.f64(kernel)))
+    weights = oracle.f64(kernel)
+    if groups > 1:
+        weights = np.concatenate(
+            [np.pad(part, [(0, 0)] * 2 + [(i * part.shape[2], (groups - 1 - i) * part.shape[2]), (0, 0)])
+             for i, part in enumerate(np.split(weights, groups, axis=3))], axis=3,
+        )  # fmt: skip
+    weights = np.abs(np.einsum("ik,jl,klcd->ijcd", g, g, weights))
     (n, h, w, c_in), c_out = x.shape, kernel.shape[3]
     (top, bottom), (left, right) = oracle.resolve_padding(padding, (h, w), (3, 3), (1, 1), (1, 1))
     oh, ow = h + top + bottom - 2, w + left + right - 2

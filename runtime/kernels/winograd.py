@@ -3,7 +3,8 @@
 Four by four inputs of a channel, a *window*, are transformed by sums alone into 16 numbers, and so were the weights
 when they were packed. For each of these 16 *frequencies* the channels are multiplied and added as in a matrix product;
 a transform by sums gives 2x2 outputs. Each output is made of the inputs that it sees by the definition, and of no
-other. For weights that (almost) all exist: one that is missing is a zero here.
+other. An input channel is left out for a tile of output channels none of which keeps any of its nine weights; any other
+weight that is missing is a zero here.
 
 Source: Lavin, Gray, *Fast Algorithms for Convolutional Neural Networks* (arXiv 1509.09308), section 4.1.
 
@@ -130,10 +131,10 @@ def store_window(y, step, arena, plane, window, across):
 
 
 @kernel
-def multiply_windows(kind, outputs, windows, products, step, near, x_at, weights, index, w_at, bias_at, channels):
-    """The 16 products of a register tile of windows x outputs, over some input channels."""
+def multiply_windows(kind, outputs, windows, products, step, near, x_at, weights, index, bias_at, first, last):
+    """The 16 products of a register tile of windows x outputs, over the rows first..last-1: input channels."""
     rows_at, stride, row_size = step["rows_at"], step["x_stride"], step["row_size"]
-    size = step["near_size"]
+    size, w_at = step["near_size"], step["weights_at"] + FREQUENCIES * first * row_size
     for f in range(FREQUENCIES):
         begin = bias_at if f == EVERYWHERE else step["zeros_at"]
         acc = bias_tile(kind, weights, begin, windows, outputs)
@@ -144,10 +145,10 @@ def multiply_windows(kind, outputs, windows, products, step, near, x_at, weights
             x_at + f * size,
             stride,
             index,
-            rows_at,
-            rows_at + channels,
+            rows_at + first,
+            rows_at + last,
             weights,
-            w_at + f * channels * row_size,
+            w_at + f * (last - first) * row_size,
             windows,
             outputs,
             NONE,
@@ -158,7 +159,7 @@ def multiply_windows(kind, outputs, windows, products, step, near, x_at, weights
 
 @kernel
 def collect_windows(outputs, count, products, step, near, sums, arena, out_at, begin, channel, wide, part):
-    """Outputs of the products of `count` windows: added to what waits of former parts of the input, and kept for the next
+    """Outputs of `count` windows' products: added to what waits of former parts of the input, and kept for the next
     part, or stored.
     """
     apart = LANES // step["lanes"]
@@ -196,15 +197,13 @@ def conv_winograd(kind, outputs, sizes, largest, step, task, base, arena, weight
         count = min(step["windows"], last - begin)
         for part in range(step["parts"]):
             first_c = part * step["part_channels"]
-            channels = min(step["c"] - first_c, step["part_channels"])
+            last_c = min(step["c"], first_c + step["part_channels"])
+            starts = step["starts_at"] + part * step["tiles"]
             for t in range(count):
                 row, column = (begin + t) // wide * 2 - step["pad_top"], (begin + t) % wide * 2 - step["pad_left"]
                 target = inputs + t * step["x_stride"]
-                transform_window(
-                    step, near, edge, target, arena, base + step["x_at"], row, column, first_c, first_c + channels
-                )
+                transform_window(step, near, edge, target, arena, base + step["x_at"], row, column, first_c, last_c)
             for tile in range(first_tile, last_tile):
-                w_at = (first_c * step["tiles"] + tile * channels) * FREQUENCIES * step["row_size"]
                 channel = tile * step["tile_channels"]
                 bias_at = step["zeros_at"] if part else step["bias_at"] + channel
                 at = 0
@@ -220,9 +219,9 @@ def conv_winograd(kind, outputs, sizes, largest, step, task, base, arena, weight
                             inputs + at * step["x_stride"],
                             weights,
                             index,
-                            step["weights_at"] + w_at,
                             bias_at,
-                            channels,
+                            index[starts + tile],
+                            index[starts + tile + 1],
                         )
                         sums = waiting + ((tile - first_tile) * step["windows"] + at) * len(outputs) * 4 * LANES
                         collect_windows(

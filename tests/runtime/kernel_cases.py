@@ -96,7 +96,9 @@ class LayerCase:
             names = ["node c"] if winograd else []
             return Problem(spec, inputs, evaluate_with_bounds(spec, inputs, winograd=names)["y"].bound)
         if winograd:
-            return Problem(spec, inputs, winograd_bound(x, _dense(kernel), bias, inputs.get("r"), conv.padding))
+            return Problem(
+                spec, inputs, winograd_bound(x, _dense(kernel), bias, inputs.get("r"), conv.padding, conv.groups)
+            )
         dense = _dense(kernel)
         absolute = [None if a is None else np.abs(a) for a in (x, dense, bias)]
         magnitude = oracle.conv2d(*absolute, **conv.options) + np.abs(inputs.get("r", 0))
@@ -180,10 +182,10 @@ def fit(entry, conv):
     """The nearest layer that the entry's kernel runs; of whole lines, one band or two."""
     if entry.kernel == Kernel.CONV_WINOGRAD:
         # Images of one pixel more: an output of one pixel alone is not the transform's.
-        c_in, h, w = conv.c_in // conv.groups, conv.size_hw[0] + 1, conv.size_hw[1] + 1
+        h, w, groups = conv.size_hw[0] + 1, conv.size_hw[1] + 1, conv.groups if conv.groups < conv.c_in else 1
         padding = conv.padding if conv.padding != "valid" else ((1, 1), (1, 1))
         return replace(
-            conv, kernel_hw=(3, 3), stride=(1, 1), dilation=(1, 1), groups=1, c_in=c_in, size_hw=(h, w), padding=padding
+            conv, kernel_hw=(3, 3), stride=(1, 1), dilation=(1, 1), groups=groups, size_hw=(h, w), padding=padding
         )
     if entry.kernel == Kernel.CONV_WHOLE:
         stride = tuple(min(step, 2) for step in conv.stride)

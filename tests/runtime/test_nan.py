@@ -26,14 +26,13 @@ def reached(layer, entry, x_bad):
     """bool[n, oh, ow, c_out]: which outputs compute a product with a marked input, by what the class promises."""
     kept = topology.of_layer(layer).kept
     size = tile_channels(entry)
-    if entry.kernel == Kernel.CONV_WINOGRAD:
-        computed = np.ones_like(kept)
-    elif entry.kernel == Kernel.DEPTHWISE:
+    if entry.kernel == Kernel.DEPTHWISE:
         computed = np.broadcast_to(np.eye(kept.shape[2], dtype=bool), kept.shape)
     else:
-        computed = np.repeat(topology.of_layer(layer).rows(size).transpose(1, 2, 3, 0), size, axis=3)[
-            ..., : kept.shape[3]
-        ]
+        rows = topology.of_layer(layer).rows(size)
+        if entry.kernel == Kernel.CONV_WINOGRAD:  # whole kernels
+            rows = np.broadcast_to(rows.any((1, 2), keepdims=True), rows.shape)
+        computed = np.repeat(rows.transpose(1, 2, 3, 0), size, axis=3)[..., : kept.shape[3]]
     window = layer.window
     bottom, right = (
         (layer.out_shape[i] - 1) * window.stride[i] + (window.size[i] - 1) * window.dilation[i] + 1

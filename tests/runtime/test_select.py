@@ -116,14 +116,16 @@ def test_multiply_adds_are_counted_as_they_are_executed(case, density, layout):
         if candidate.entry.kernel == Kernel.DEPTHWISE:  # which computes every tap
             assert candidate.computed_macs == np.prod(case.output_hw) * case.c_out * np.prod(case.kernel_hw)
             continue
-        if (
-            candidate.entry.kernel == Kernel.CONV_SCATTERED
-        ):  # which computes padding too, and a last row by itself twice
-            oh, ow = case.output_hw
+        oh, ow = case.output_hw
+        if candidate.entry.kernel == Kernel.CONV_SCATTERED:  # padding too, and a last row by itself twice
             assert candidate.computed_macs == kept.sum() * (oh + oh % candidate.entry.tile.rows) * ow
             continue
         size = select.tile_channels(candidate.entry)
         tiles = [range(first, min(first + size, case.c_out)) for first in range(0, case.c_out, size)]
+        if candidate.entry.kernel == Kernel.CONV_WINOGRAD:  # 16 products for 2x2 outputs, of whole kernels
+            pairs = sum(size * int(kept[..., list(tile)].any((0, 1, 3)).sum()) for tile in tiles)
+            assert candidate.computed_macs == 16 * -(-oh // 2) * -(-ow // 2) * pairs
+            continue
         want = sum(size * int(kept[tap][:, list(tile)].any(1).sum()) for tap in taps for tile in tiles)
         assert candidate.computed_macs == want
 
