@@ -68,6 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
         _pruned(node, arguments.density, *arguments.groups) if node.name in chosen else node
         for node in before.spec.nodes
     )
+    fewer = {new.name for new, old in zip(nodes, before.spec.nodes, strict=True) if new is not old}
+    if not fewer:
+        raise InputError(
+            f"{arguments.file}: expected a convolution of more weights than a density of {arguments.density:g} leaves, "
+            f"got none. Ask for a smaller one."
+        )
     after = Model(replace(before.spec, nodes=nodes))
     if arguments.out is not None:
         modelfile.save(arguments.out, after.spec)
@@ -77,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
         "out": arguments.out,
         "batch": arguments.batch,
         "groups": arguments.groups,
-        "layers": _layer_facts(old, new, chosen),
+        "layers": _layer_facts(old, new, fewer),
         "gain": _gain(sum(row.predicted_cycles for row in old), sum(row.predicted_cycles for row in new)),
         "note": WARNING,
     }
@@ -97,9 +103,13 @@ def prunable(spec: ModelSpec, everything: bool) -> set[str]:
 
 
 def _pruned(node: Node, density: float, group_in: int, group_out: int) -> Node:
+    """The node with fewer weights; itself where its mask keeps no more, for zeros in a kept block become weights."""
     stored = node.tensors["kernel"]
     kernel = stored.dense() if isinstance(stored, MaskedKernel) else stored
-    return replace(node, tensors={**node.tensors, "kernel": prune_blocks(kernel, density, group_in, group_out)})
+    pruned = prune_blocks(kernel, density, group_in, group_out)
+    if isinstance(stored, MaskedKernel) and pruned.density >= stored.density:
+        return node
+    return replace(node, tensors={**node.tensors, "kernel": pruned})
 
 
 def prune_blocks(kernel: np.ndarray, density: float, group_in: int, group_out: int) -> MaskedKernel:
@@ -123,13 +133,13 @@ def prune_blocks(kernel: np.ndarray, density: float, group_in: int, group_out: i
     return MaskedKernel.from_dense(kernel, mask.reshape(mean.shape) & (mean > 0), group_in, group_out)
 
 
-def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], chosen: set[str]) -> list[dict[str, Any]]:
+def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], fewer: set[str]) -> list[dict[str, Any]]:
     return [
         {
             "layer": after.layer,
             "op": after.op,
             "out_shape": after.out_shape,
-            "pruned": not chosen.isdisjoint(after.layer.split("+")),
+            "pruned": not fewer.isdisjoint(after.layer.split("+")),
             "density_before": before.density,
             "density_after": after.density,
             "macs_before": before.macs_executed,

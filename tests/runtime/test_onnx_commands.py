@@ -1,6 +1,7 @@
 """`lhc-run` on ONNX files: convert, prune, and the commands that read models."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -174,6 +175,24 @@ def test_prune_keeps_first_and_last_and_says_what_it_costs(ending, tmp_path, cap
     assert [layer["pruned"] for layer in facts["layers"]] == [True, True, False]
     assert facts["layers"][1]["macs_after"] < facts["layers"][1]["macs_before"]
     assert facts["gain"] > 0
+
+
+def test_prune_leaves_alone_what_misses_more_already(tmp_path, capsys):
+    """A kept block of a coarser pattern would make weights of the zeros in it."""
+    once, twice = tmp_path / "once.lhc", tmp_path / "twice.lhc"
+    run(capsys, "prune", save(tmp_path, small_net(normal)), once, "--density", ".25", "--groups", "2,2")
+    for density in ("1", "0.5"):
+        told = f"once.lhc: expected a convolution of more weights than a density of {density} leaves, got none. Ask for"
+        with pytest.raises(modelfile.InputError, match=re.escape(told)):
+            cli.main(["prune", str(once), str(twice), "--density", density, "--groups", "4,4"])
+    text = run(capsys, "prune", once, twice, "--density", ".5", "--groups", "4,4", "--all", "--json")
+    first, second, last = json.loads(text)["layers"]
+    assert [layer["pruned"] for layer in (first, second, last)] == [True, False, False]
+    assert second["macs_after"] == second["macs_before"]
+    kernels = [
+        [n.tensors["kernel"] for n in modelfile.load(path).nodes if "kernel" in n.tensors] for path in (once, twice)
+    ]
+    assert_identical(kernels[0][1].mask, kernels[1][1].mask)
 
 
 def test_prune_without_a_file_to_write_only_predicts(tmp_path, monkeypatch, capsys):
