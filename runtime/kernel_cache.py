@@ -60,7 +60,7 @@ def _cache(kernel: Any) -> Any:
     that can be read, since somebody who could write it has left it there.
     """
     caches = []
-    for kind in (FunctionCache, _Filled):
+    for kind in (_Kept, _Filled):
         try:
             caches.append(kind(kernel.py_func))
         except RuntimeError:  # there is no such folder
@@ -89,7 +89,33 @@ class _FilledPlace(CompileResultCacheImpl):
     _locator_classes: ClassVar = [_for_reading(locator) for locator in CompileResultCacheImpl._locator_classes]
 
 
-class _Filled(FunctionCache):
+class _Kept(FunctionCache):
+    """Compiled code in a folder. What is damaged there, say since the machine stopped while it was written, is compiled
+    anew and replaced; what cannot be written is not kept.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        """The code for a signature, or None where there is none that can be read."""
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # Why all: damaged bytes can make pickle raise nearly anything.
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        """Keep the code for a signature, in a new index where the old one is damaged."""
+        try:
+            try:
+                super().save_overload(sig, data)
+            except OSError:
+                raise
+            except Exception:  # Why all: as above
+                self.flush()
+                super().save_overload(sig, data)
+        except OSError as error:
+            LOGGER.warning("lhc: compiled kernels cannot be kept in %s: %s", self.cache_path, error.strerror or error)
+
+
+class _Filled(_Kept):
     """Compiled code in a folder that this process cannot write, say of a container's image."""
 
     _impl_class = _FilledPlace
@@ -99,8 +125,7 @@ class _Filled(FunctionCache):
 
 
 for _kernel in KEPT:
-    if not _is_below(_kernel._cache, numba.config.CACHE_DIR or _kernel._cache.cache_path or ""):
-        _kernel._cache = _cache(_kernel)
+    _kernel._cache = _cache(_kernel)
 
 
 # --- A word when they are missing -------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 what is told when there is none yet.
 """
 
+import errno
 import os
 import shutil
 import subprocess
@@ -119,6 +120,51 @@ def test_a_folder_without_kernels_that_cannot_be_written_is_refused(tmp_path, ca
     with pytest.raises(InputError, match=r"kernels: expected a folder that can be written, or that holds compiled"):
         runtime.keep_kernels_in(tmp_path / "kernels")
     assert [kernel._cache for kernel in KEPT] == before
+
+
+def one_more(x):
+    return x + 1
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """Makes kernels of one small function, each as a new process would, that are kept in a new folder."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+    def make():
+        made = numba.njit(one_more)
+        made._cache = kernel_cache._cache(made)
+        return made
+
+    return make
+
+
+@needs_compiled
+@pytest.mark.parametrize("left", [0, 40])
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+def test_damaged_code_is_compiled_anew_and_replaced(ending, left, small, tmp_path):
+    assert small()(1) == 2
+    (path,) = tmp_path.rglob(f"*.{ending}")
+    path.write_bytes(path.read_bytes()[:left])
+    for hits in (0, 1):
+        kernel = small()
+        assert kernel(1) == 2
+        assert sum(kernel.stats.cache_hits.values()) == hits
+
+
+@needs_compiled
+def test_kernels_run_where_the_disk_is_full(small, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_open_for_write", refuse)
+    assert small()(1) == 2
+    assert f"cannot be kept in {small()._cache.cache_path}: No space left on device" in caplog.text
+
+
+@needs_compiled
+def test_every_kept_kernel_survives_damaged_code():
+    assert all(isinstance(kernel._cache, kernel_cache._Kept) for kernel in KEPT)
 
 
 @pytest.fixture
