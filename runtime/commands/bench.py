@@ -68,6 +68,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--engine",
         type=_engines,
+        action="extend",
         metavar="NAME,...",
         help=f"of {', '.join(engines.NAMES)} (default: all that are installed)",
     )

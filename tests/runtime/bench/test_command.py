@@ -108,6 +108,13 @@ def test_engines_take_turns_after_all_were_checked(model, capsys, here):
     assert turns == ["ours", "ours-dense"] * measure.LEAST_ROUNDS
 
 
+def test_engines_may_be_named_one_by_one(model, capsys, here):
+    facts = facts_of(
+        capsys, model, *QUICK, "--threads", 1, "--no-break-even", "--engine", "ours-dense", "--engine", "ours"
+    )
+    assert {run["engine"] for run in facts["runs"]} == {"ours", "ours-dense"}
+
+
 def test_the_text_for_people(model, capsys, here):
     assert cli.main(["bench", model, *QUICK, "--threads", "1,2"]) == 0
     text = capsys.readouterr().out
