@@ -133,10 +133,10 @@ Fold = Callable[[Layer, Layer, set[str]], Layer | None]
 """Two layers, the second of which alone reads the first, and values made before both, as one; or None."""
 
 
-def folds_of(pooled: bool, functions: bool) -> list[Fold]:
-    """Those of every runtime; and, if asked for, pooling and functions at a convolution's end."""
-    found: list[Fold] = [_fuse_flatten, _fuse_limit, _fuse_sum, _fuse_swish]
-    return [*found, *[_fuse_pool] * pooled, *[_fuse_function] * functions]
+def folds_of(pooled: bool) -> list[Fold]:
+    """Those of every runtime; and, if asked for, pooling at a convolution's end."""
+    found: list[Fold] = [_fuse_flatten, _fuse_limit, _fuse_sum, _fuse_swish, _fuse_function]
+    return [*found, *[_fuse_pool] * pooled]
 
 
 def fuse(layers: list[Layer], inputs: tuple[str, ...], outputs: tuple[str, ...], folds: Sequence[Fold]) -> list[Layer]:

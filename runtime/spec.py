@@ -154,14 +154,14 @@ def split_strided_pointwise(layer: Layer) -> list[Layer]:
     return [pick, replace(layer, x=picked, shape=(oh, ow, c), window=Window((1, 1)))]
 
 
-def to_layers(spec: ModelSpec, pooled: bool = True, functions: bool = True) -> list[Layer]:
-    """The layers of a validated model in execution order; `pooled`: convolutions may pool; `functions`: they may end in
-    a function. O(nodes^2) in the fusing, and O(mask) of layers before a pooling.
+def to_layers(spec: ModelSpec, pooled: bool = True) -> list[Layer]:
+    """The layers of a validated model in execution order; `pooled`: convolutions may pool. O(nodes^2) in the fusing,
+    and O(mask) of layers before a pooling.
     """
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     layers: list[Layer] = []
     for node in spec.nodes:
         read, out = [shapes[name] for name in node.inputs], shapes[node.output]
         layers += _concat(node, read, out) if node.op == "concat" else [to_layer(node, read[0], out, read[1:])]
-    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs, folds_of(pooled, functions))
+    fused = fuse(layers, tuple(i.name for i in spec.inputs), spec.outputs, folds_of(pooled))
     return [part for layer in fused for part in split_strided_pointwise(layer)]

@@ -149,6 +149,7 @@ class _Builder:
         step["oh"], step["ow"], step["out_c"] = out
         step["images"], step["pixels"], step["size"] = 1, out[0] * out[1], int(np.prod(out))
         step["low"], step["high"], step["has_other"] = -np.inf, np.inf, ends[1] is not None
+        step["function"] = SAME
         self.launches.append(Launch(entry, len(self.steps), *ends, layer))
         self.steps.append(step)
         return step
@@ -165,6 +166,17 @@ def _window(step: np.void, layer: Layer) -> None:
     step["dilation_y"], step["dilation_x"] = window.dilation
     step["pad_top"], step["pad_left"] = window.pad_top, window.pad_left
     step["low"], step["high"] = layer.low, layer.high
+
+
+def _function(builder: _Builder, step: np.void, layer: Layer) -> int:
+    """The function of single numbers that a step is, or ends in; gives the bytes of its vectors."""
+    if layer.function is None:
+        return 0
+    step["function"], step["alpha"], step["beta"] = FUNCTIONS[layer.function], layer.alpha, layer.beta
+    step["one_pixel"] = layer.one_pixel
+    for field, values in zip(("slope_at", "bias_at"), layer.vectors, strict=False):
+        step[field] = builder.add("vectors", values)
+    return sum(values.nbytes for values in layer.vectors)
 
 
 def _conv(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
@@ -189,6 +201,10 @@ def _conv(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
         step["runs_at"], step["starts_at"] = builder.add("index", packed.runs), builder.add("index", packed.tables)
         extra = packed.runs.nbytes + packed.tables.nbytes
     _window(step, layer)
+    extra += _function(builder, step, layer)
+    step["last_low"], step["last_high"] = layer.low, layer.high
+    if layer.function is not None:
+        step["low"], step["high"] = -np.inf, np.inf
     step["weights_at"], step["bias_at"] = builder.add("weights", weights), builder.add("vectors", bias)
     return choice, weights.size * builder.number_bytes + bias.nbytes + extra
 
@@ -222,12 +238,9 @@ def _plain(builder: _Builder, layer: Layer, number: int) -> tuple[Choice, int]:
         return choice, _move(builder, layer, number)
     step = builder.launch(entry, (layer.x, layer.other, layer.output), layer.shape, layer.out_shape, number)
     _window(step, layer)
-    if entry.kernel is Kernel.MAP:
-        step["function"] = {"add": ADD, "activate": SAME, "flatten": SAME}.get(layer.op, FUNCTIONS.get(layer.op, SAME))
-        step["alpha"], step["beta"], step["one_pixel"] = layer.alpha, layer.beta, layer.one_pixel
-    for field, values in zip(("weights_at", "bias_at"), [*layer.vectors, *layer.vectors][:2], strict=False):
-        step[field] = builder.add("vectors", values)
-    return choice, sum(values.nbytes for values in layer.vectors)
+    if layer.op == "add":
+        step["function"] = ADD
+    return choice, _function(builder, step, layer)
 
 
 def _turn(builder: _Builder, x: str, out: str, shape: Shape) -> None:
@@ -264,7 +277,7 @@ def build(
     entries : kernels to choose among
     forced : layer's name -> the kernel that it shall have, as a trial found
     """
-    layers = to_layers(spec, pooled=False, functions=False)
+    layers = to_layers(spec, pooled=False)
     builder = _Builder(batch, storage, entries, forced or {})
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}

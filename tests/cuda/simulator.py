@@ -27,10 +27,13 @@ class Turn(BlockThread):
 
     def run(self):
         self.go.acquire()
-        if not self.abort:
-            super().run()
-        self.done = True
-        self.back.release()
+        try:
+            if not self.abort:
+                with np.errstate(invalid="ignore"):  # a GPU does not warn of NaN either
+                    super().run()
+        finally:  # a thread that is told to stop at a barrier leaves by SystemExit
+            self.done = True
+            self.back.release()
 
     def syncthreads(self):
         self.back.release()

@@ -13,12 +13,13 @@ from runtime.cuda.plan import FAMILIES, build
 from runtime.cuda.registry import ENTRIES as REGISTERED
 from runtime.cuda.registry import Kernel
 from runtime.cuda.tiles import TILES, Tile
+from runtime.fuse import OF_ONE
 from tests import oracle
 from tests.cuda.gpus import ORDERS, SIMULATED, SMALL_TILE, TINY, GuardedGpuModel, launching, tiles_to_try
 from tests.model_strategies import ROUNDING, model_inputs, models
 from tests.modelfile_bytes import golden_spec, golden_spec_1_1
 from tests.runtime.kernel_cases import LayerCase
-from tests.runtime.nets import conv_spec, definition, net
+from tests.runtime.nets import conv_spec, definition, masked, net, small_kernel
 from tests.runtime.test_kernels import CORNERS
 from tests.strategies import ConvCase, numbers
 from tests.tolerances import assert_exact, assert_identical, assert_within, softmax_bound, sum_bound, unit_roundoff
@@ -125,6 +126,97 @@ def test_a_product_with_the_own_sigmoid(order):
     assert [row.op for row in model.explain(5).rows] == ["swish"]
     want, bound = evaluate_with_bounds(spec, inputs)["y"]
     assert_within(got, want, bound, np.float32)
+
+
+ENDS = {
+    "leaky_relu": {"slope": 0.25},
+    "prelu": {},
+    "sigmoid": {},
+    "hard_sigmoid": {"alpha": 0.5, "beta": 0.25},
+    "hard_swish": {},
+    "tanh": {},
+    "swish": {},
+}
+
+
+def ended(kernel, shape, ops=ENDS, low=-1.5, high=2.0, **options):
+    """Convolutions, each of which ends in another function, between a sum and a clip; outputs by the function's name.
+
+    One net for all, since the simulator takes long to begin.
+    """
+    nodes, slope = [], np.arange(1, kernel.shape[3] + 1, dtype=np.float32) / 4
+    for op in ops:
+        nodes.append(("conv2d", f"{op} c", ["x"], {"padding": "same", **options}, {"kernel": kernel}))
+        nodes.append(("add", f"{op} s", [f"{op} c", "r"]))
+        if op == "swish":  # an operator of the plan, and none of the model file
+            nodes += [("sigmoid", "g", [f"{op} s"]), ("mul", f"{op} f", ["g", f"{op} s"])]
+        else:
+            nodes.append((op, f"{op} f", [f"{op} s"], ENDS[op], {"slope": slope} if op == "prelu" else {}))
+        nodes.append(("clip", op, [f"{op} f"], {"low": low, "high": high}))
+    return net({"x": shape, "r": (*shape[:2], kernel.shape[3])}, list(ops), *nodes)
+
+
+def solve_ended(spec, inputs, order=ORDERS["ordered"], tile=SMALL_TILE, storage="float32"):
+    """Outputs by name, of a net of convolutions alone: a launch for each, input and output."""
+    model = GuardedGpuModel(spec, tile, storage=storage)
+    got = model.run(inputs, order)
+    assert model.launches == len(inputs) + 2 * len(spec.outputs)
+    return got
+
+
+def test_a_convolution_ends_in_every_function_of_one_number():
+    assert set(ENDS) == OF_ONE
+
+
+@launching
+@tiles_to_try
+def test_functions_behind_convolutions(tile):
+    kernel = masked(numbers(7, "k", (3, 3, 3, 5), exact=False), np.random.default_rng(1).random((3, 3, 3, 5)) < 0.5)
+    inputs = {name: numbers(8, name, (3, 2, 3, c), exact=False) for name, c in (("x", 3), ("r", 5))}
+    spec = ended(kernel, (2, 3, 3))
+    got = solve_ended(spec, inputs, ORDERS["reversed"], tile)
+    for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
+        assert_within(got[name], value, bound, np.float32)
+        assert np.ptp(value) > 1 or "sigmoid" in name
+
+
+@launching
+@in_every_order
+def test_functions_behind_depthwise_convolutions(order):
+    inputs = {name: numbers(9, name, (2, 3, 2, 3), exact=False) for name in "xr"}
+    spec = ended(numbers(10, "k", (3, 3, 1, 3), exact=False), (3, 2, 3), groups=3)
+    got = solve_ended(spec, inputs, order)
+    for name, (value, bound) in evaluate_with_bounds(spec, inputs).items():
+        assert_within(got[name], value, bound, np.float32)
+
+
+@launching
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("storage", ["float32", "float16"])
+def test_functions_of_whole_numbers_behind_convolutions(storage, groups):
+    inputs = {name: numbers(11, name, (2, 2, 2, 3)) for name in "xr"}
+    exact = [op for op in ENDS if op not in ROUNDING | {"swish"}]
+    spec = ended(small_kernel(3, (3, 3, 3 // groups, 3)), (2, 2, 3), exact, -4.0, 4.0, groups=groups)
+    got, want = solve_ended(spec, inputs, storage=storage), definition(spec, inputs)
+    for name in spec.outputs:
+        assert_exact(got[name], want[name], np.float32)
+
+
+@launching
+@pytest.mark.parametrize("groups", [1, 2])
+def test_nan_and_infinity_through_functions_behind_convolutions(groups):
+    """A convolution that changes nothing; with two inputs of an output, infinity times the other's zero is NaN."""
+    special = np.array([np.nan, np.inf, -np.inf, 0, 1, -5], np.float32)
+    x = np.stack([special, np.arange(6, dtype=np.float32)], 1).reshape(1, 2, 3, 2)
+    inputs = {"x": x, "r": np.zeros_like(x)}
+    kernel = np.eye(2, dtype=np.float32) if groups == 1 else np.ones((1, 2), np.float32)
+    spec = ended(kernel.reshape(1, 1, -1, 2), (2, 3, 2), high=1e9, groups=groups)
+    with np.errstate(invalid="ignore", over="ignore"):
+        got, want = solve_ended(spec, inputs), definition(spec, inputs)
+    for name in spec.outputs:
+        np.testing.assert_array_equal(np.isnan(got[name]), np.isnan(want[name]), name)
+        ends = np.isinf(x) & ~np.isnan(want[name])
+        assert_exact(got[name][ends], want[name][ends], np.float32)
 
 
 @launching

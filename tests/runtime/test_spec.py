@@ -140,11 +140,6 @@ def test_a_function_of_what_others_read_or_of_another_layer_stays():
     ]
 
 
-def test_functions_stay_where_that_is_asked_for():
-    spec = net({"x": SHAPE}, ["y"], conv("a", "x"), ("tanh", "y", ["a"]))
-    assert [layer.op for layer in to_layers(spec, functions=False)] == ["conv2d", "tanh"]
-
-
 @pytest.mark.parametrize("reads", [["a", "s"], ["s", "a"]])
 def test_a_product_with_the_own_sigmoid_is_a_swish(reads):
     (layer,) = layers(["y"], conv("a", "x"), ("sigmoid", "s", ["a"]), ("mul", "y", reads))

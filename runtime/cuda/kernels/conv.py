@@ -13,9 +13,9 @@ from numba import cuda, float32, int32
 from numpy import uint32
 
 from runtime.cuda.kernels.options import device, kernel_of_registers
-from runtime.cuda.kernels.other import limit
+from runtime.cuda.kernels.other import ended, limit
 from runtime.cuda.kernels.wide import WIDTH, load4, quotient, remainder, store4, sync_warp
-from runtime.cuda.step import RUN_CHANNELS, RUN_NUMBERS
+from runtime.cuda.step import RUN_CHANNELS, RUN_NUMBERS, SAME
 from runtime.cuda.tiles import Tile
 
 REGISTERS = 128  # at most, half of them sums: a multiprocessor then holds 16 warps
@@ -77,15 +77,42 @@ def conv(tile: Tile) -> Callable:
         put(sums, first + 2, staged, uint32(warp * of_warp + 2 * each + place))
         put(sums, first + 3, staged, uint32(warp * of_warp + 3 * each + place))
         cuda.syncthreads()
-        for k in range(part, WIDTH, split):
+        k = part
+        while live and k < WIDTH:
             at = uint32((warp - part) * of_warp + k * each + place)
             y0, y1, y2, y3 = load4(staged, at, int32(0))
             for number in range(1, split):
                 z0, z1, z2, z3 = load4(staged, at, int32(number * of_warp))
                 y0, y1, y2, y3 = y0 + z0, y1 + z1, y2 + z2, y3 + z3
-            if live:
-                emit(step, vectors, other, out, pixel, image, int32(channel + k), y0, y1, y2, y3)
+            emit(step, vectors, other, out, pixel, image, int32(channel + k), y0, y1, y2, y3)
+            k = int32(k + split)
         cuda.syncthreads()
+
+    @device
+    def finish(step, vectors, index, out):
+        """The function that ends a convolution, and its limits, of what the block has written.
+
+        Not of the sums: registers that the function needs would be spilled where there is none, too.
+        """
+        c_out, images, of_block = step["out_c"], step["lanes"], groups * lanes
+        low, high = step["last_low"], step["last_high"]
+        of_pixel = quotient(images, int32(WIDTH))
+        positions = int32(step["oh"] * step["ow"] * of_pixel)
+        across = quotient(int32(positions + of_block - 1), int32(of_block))
+        place_of_tile = quotient(int32(cuda.blockIdx.x), across)
+        first = index[uint32(step["starts_at"] + step["tiles"] + 1 + place_of_tile)]
+        begin = int32((cuda.blockIdx.x - place_of_tile * across) * of_block)
+        for i in range(cuda.threadIdx.x, of_block * outputs, warps * lanes):
+            output = quotient(int32(i), int32(of_block))
+            channel, position = int32(first + output), int32(begin + i - output * of_block)
+            if channel < c_out and position < positions:
+                pixel = quotient(position, of_pixel)
+                target = uint32((pixel * c_out + channel) * images + (position - pixel * of_pixel) * WIDTH)
+                y0, y1, y2, y3 = load4(out, target, int32(0))
+                y0, y1, y2, y3 = ended(step, vectors, channel, y0, y1, y2, y3)
+                y0, y1 = limit(y0, low, high), limit(y1, low, high)
+                y2, y3 = limit(y2, low, high), limit(y3, low, high)
+                store4(out, target, y0, y1, y2, y3)
 
     @kernel_of_registers(REGISTERS)
     def conv_runs(steps, number, x, other, weights, vectors, index, out):
@@ -181,5 +208,8 @@ def conv(tile: Tile) -> Callable:
             for j in range(outputs):
                 channel, y0, y1, y2, y3 = int32(first + j), sums[0, j], sums[1, j], sums[2, j], sums[3, j]
                 emit(step, vectors, other, out, pixel, image, channel, y0, y1, y2, y3)
+        if step["function"] != SAME:
+            cuda.syncthreads()
+            finish(step, vectors, index, out)
 
     return conv_runs

@@ -8,7 +8,7 @@ from numpy import float32, int32, uint32
 
 from runtime.cuda.kernels.options import device, kernel
 from runtime.cuda.kernels.wide import quotient, remainder
-from runtime.cuda.step import ADD, SAME
+from runtime.cuda.step import ADD
 from runtime.kernels.step import Function
 
 LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, SWISH = (int(f) for f in Function)
@@ -33,16 +33,12 @@ def sigmoid(x):
 
 
 @device
-def function_of(function, x, y, first, second, alpha, beta):
-    """One number; `y` is of another tensor, `first` and `second` are the channel's, `alpha` and `beta` the step's."""
-    if function == SAME:
-        return x
-    if function == ADD:
-        return x + y
+def function_of(function, x, slope, alpha, beta):
+    """A function of one number; `slope` is the channel's, `alpha` and `beta` the step's."""
     if function == LEAKY_RELU:
         return x if x > ZERO else alpha * x
     if function == PRELU:
-        return x if x > ZERO else first * x
+        return x if x > ZERO else slope * x
     if function == SIGMOID:
         return sigmoid(x)
     if function == SWISH:
@@ -53,11 +49,35 @@ def function_of(function, x, y, first, second, alpha, beta):
         return x * limit(SIXTH * x + HALF, ZERO, ONE)
     if function == TANH:
         return float32(math.tanh(x))
-    if function == SCALE:
-        return first * x + second
+    return x
+
+
+@device
+def ended(step, vectors, channel, y0, y1, y2, y3):
+    """Four images of a channel after the function that ends a convolution."""
+    function, alpha, beta, slope = step["function"], step["alpha"], step["beta"], ZERO
+    if function == PRELU:
+        slope = vectors[uint32(step["slope_at"] + channel)]
+    return (
+        function_of(function, y0, slope, alpha, beta),
+        function_of(function, y1, slope, alpha, beta),
+        function_of(function, y2, slope, alpha, beta),
+        function_of(function, y3, slope, alpha, beta),
+    )
+
+
+@device
+def mapped(function, x, y, first, second, alpha, beta):
+    """One number; `y` is of another tensor, `first` and `second` are the channel's, `alpha` and `beta` the step's."""
+    if function == ADD:
+        return x + y
     if function == MUL:
         return x * y
-    return x - y
+    if function == SUB:
+        return x - y
+    if function == SCALE:
+        return first * x + second
+    return function_of(function, x, first, alpha, beta)
 
 
 @kernel
@@ -73,9 +93,10 @@ def map_numbers(steps, number, x, other, weights, vectors, index, out):
             y = float32(other[uint32(place if step["one_pixel"] else i)])
         if function in (PRELU, SCALE):
             channel = quotient(place, lanes)
-            first = vectors[uint32(step["weights_at"] + channel)]
-            second = vectors[uint32(step["bias_at"] + channel)]
-        value = function_of(function, float32(x[uint32(i)]), y, first, second, step["alpha"], step["beta"])
+            first = vectors[uint32(step["slope_at"] + channel)]
+            if function == SCALE:
+                second = vectors[uint32(step["bias_at"] + channel)]
+        value = mapped(function, float32(x[uint32(i)]), y, first, second, step["alpha"], step["beta"])
         out[uint32(i)] = limit(value, step["low"], step["high"])
 
 

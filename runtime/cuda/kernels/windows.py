@@ -6,8 +6,9 @@ from numba import cuda, float32, int32
 from numpy import uint32
 
 from runtime.cuda.kernels.options import device, kernel
-from runtime.cuda.kernels.other import ZERO, limit
+from runtime.cuda.kernels.other import ZERO, ended, limit
 from runtime.cuda.kernels.wide import WIDTH, load4, quotient, store4
+from runtime.cuda.step import SAME
 
 
 @device
@@ -84,6 +85,8 @@ def depthwise(steps, number, x, other, weights, vectors, index, out):
         if step["has_other"]:
             r0, r1, r2, r3 = load4(other, uint32(WIDTH * i), int32(0))
             y0, y1, y2, y3 = y0 + r0, y1 + r1, y2 + r2, y3 + r3
-        low, high = step["low"], step["high"]
+        if step["function"] != SAME:
+            y0, y1, y2, y3 = ended(step, vectors, channel, y0, y1, y2, y3)
+        low, high = step["last_low"], step["last_high"]
         y0, y1, y2, y3 = limit(y0, low, high), limit(y1, low, high), limit(y2, low, high), limit(y3, low, high)
         store4(out, uint32(WIDTH * i), y0, y1, y2, y3)
