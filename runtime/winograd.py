@@ -16,8 +16,8 @@ from runtime.pack import PlanError, as_i32, bias_of
 
 # G of F(2x2, 3x3): what three weights of a line become.
 WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
-# Of 64 to 256, and of 16 to 64, the best for VGG16's layers in batches and a U-Net's single images (AMD Zen 5):
 PART_SIZE = MEMORY_SIZE  # elements of a task's memory that a part of the input channels takes with all beside it
+# Of 64 to 256, and of 16 to 64, the best for VGG16's layers in batches and a U-Net's single images (AMD Zen 5):
 WAITING_CHANNELS = 256  # output channels whose sums wait between parts of the input
 NEAR_WINDOWS = 32  # of a single image, that find their weights in the second-level cache
 
