@@ -169,7 +169,7 @@ class Model:
         InputError
             As `run`; fewer than one repeat; a system without a POSIX clock.
         """
-        require_count("repeats", repeats)
+        repeats = require_count("repeats", repeats)
         require_clock()
         workers = resolve(threads)
         check_pin(pin)
@@ -213,8 +213,8 @@ class Model:
         InputError
             A batch, repeats or threads below 1; a system without a POSIX clock.
         """
-        require_count("batch", batch)
-        require_count("repeats", repeats)
+        batch = require_count("batch", batch)
+        repeats = require_count("repeats", repeats)
         require_clock()
         workers = resolve(threads)
         parts = self.layouts(batch)
@@ -263,7 +263,7 @@ class Model:
         JSON. A batch that is cut has rows for each of its `.parts`, and `.rows` are those of the first. Layers have
         their share of the time where this batch size was profiled.
         """
-        require_count("batch", batch)
+        batch = require_count("batch", batch)
         with self._plan_lock:
             plans = [(self.plan(layout), layout.name, count) for layout, count in self.layouts(batch)]
             profile = self._profiles.get(batch)
@@ -275,7 +275,7 @@ class Model:
 
     def packed_bytes(self, batch: int) -> int:
         """Memory that the weights take as they are packed for a batch size, in each layout that it runs in."""
-        require_count("batch", batch)
+        batch = require_count("batch", batch)
         return sum(self.plan(layout).bytes for layout, _ in self.layouts(batch))
 
     def working_bytes(self, batch: int, workers: int) -> int:
@@ -330,7 +330,8 @@ def views_of(spec: ModelSpec, make: Callable[[str, tuple[int, ...]], View]) -> V
     return inputs, {name: make(name, shapes[name]) for name in spec.outputs}
 
 
-def require_count(what: str, value: object) -> None:
-    """Raise InputError unless the value is a whole number of at least 1."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+def require_count(what: str, value: object) -> int:
+    """The value if it is a whole number of at least 1; else InputError is raised."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
         raise InputError(f"{what}: expected a whole number of at least 1, got {value!r}. Try 1 or 64.")
+    return int(value)

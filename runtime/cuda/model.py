@@ -279,8 +279,8 @@ class GpuModel(Model):
         """Seconds of each launch of a batch by the device's events: medians over `repeats` runs on zeros, after one
         that is not timed. All are queued while the device is kept busy, so that what Python takes is not in them.
         """
-        require_count("batch", batch)
-        require_count("repeats", repeats)
+        batch = require_count("batch", batch)
+        repeats = require_count("repeats", repeats)
         with self._device("timing"):
             run, samples = self._prepare(batch, 0), []
             shapes = infer_shapes(self.spec)
@@ -347,7 +347,7 @@ class GpuModel(Model):
 
     def explain(self, batch: int = 64) -> Explanation:
         """What each layer runs and why, with the roofline that the choice rests on; nothing in it is measured."""
-        require_count("batch", batch)
+        batch = require_count("batch", batch)
         plan = self.gpu_plan(batch)
         return Explanation(batch, (Part(batch, LAYOUT, plan.bytes, plan.facts),))
 

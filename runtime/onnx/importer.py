@@ -2,12 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
+from operator import index
+from typing import SupportsIndex
 
 import numpy as np
 
-from lhc_ref.modelfile import InputSpec, ModelFileError, ModelSpec, validate
+from lhc_ref.modelfile import InputError, InputSpec, ModelFileError, ModelSpec, validate
 from runtime.onnx.builder import Builder
 from runtime.onnx.finish import finish
 from runtime.onnx.fold import FOLDS, Constant, fold
@@ -54,7 +56,17 @@ def load(
     """
     graph = read(path, constants or {})
     require_names("shapes", shapes or {}, graph.inputs)
-    return convert(graph, str(path), shapes or {})
+    return convert(graph, str(path), {name: _sizes(name, given) for name, given in (shapes or {}).items()})
+
+
+def _sizes(name: str, given: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    """The sizes that are given for an input; InputError for what are none."""
+    try:
+        return tuple(index(size) for size in given)
+    except TypeError as error:
+        raise InputError(
+            f"shapes[{name!r}]: expected whole numbers, as in (3, 224, 224), got {given!r}. Correct it."
+        ) from error
 
 
 def convert(graph: Graph, path: str, shapes: Mapping[str, tuple[int, ...]]) -> Imported:

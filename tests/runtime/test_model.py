@@ -235,6 +235,11 @@ def test_a_failed_run_gives_its_memory_back(monkeypatch):
     assert_identical(model.run(X), want)
 
 
+def test_explain_takes_whole_numbers_of_numpy():
+    model = Model(classifier())
+    assert model.explain(np.int64(4)).json() == model.explain(4).json()
+
+
 @pytest.mark.parametrize("batch", [0, -1, 1.0, True, None])
 def test_explain_wants_a_batch(batch):
     with pytest.raises(InputError, match=r"^batch: expected a whole number of at least 1, got .+\. Try 1 or 64\.$"):

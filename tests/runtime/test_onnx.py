@@ -393,6 +393,13 @@ def test_sparse_initializers_out_of_their_tensor_are_refused(move, told, tmp_pat
         load(tmp_path, model)
 
 
+@pytest.mark.parametrize("given", ["6,5,7", 6, (6.0, 5.0, 7.0), None])
+def test_shapes_that_are_no_sizes_are_refused(given, tmp_path):
+    path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 6, "H", "W"]}, "y"))
+    with pytest.raises(InputError, match=r"shapes\['x'\]: expected whole numbers, as in \(3, 224, 224\), got "):
+        runtime.load(path, shapes={"x": given})
+
+
 def test_symbolic_sizes_are_asked_for_and_given(tmp_path):
     model = graph([node("Conv", "x w", "y")], {"x": ["N", 6, "H", "W"]}, "y", {"w": whole(1, 4, 6, 3, 3)})
     path = save(tmp_path, model)
