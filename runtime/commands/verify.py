@@ -1,7 +1,7 @@
 """`lhc-run verify`: does the runtime compute what the float64 reference does, within what float32 rounding explains?"""
 
 import argparse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from math import prod
@@ -19,7 +19,9 @@ from runtime.commands.inputs import Arrays, open_inputs, to_net
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow, progress
 from runtime.cuda.model import GpuModel
+from runtime.cuda.plan import layers_of as gpu_layers
 from runtime.kernels.machine import LANES
+from runtime.layer import Layer
 from runtime.layout import LAYOUTS, Layout
 from runtime.spec import to_layers
 
@@ -100,10 +102,16 @@ def ways_of(device: str) -> Ways:
     return CPU_WAYS if device == "cpu" else {device: partial(GpuModel, device=device)}
 
 
-def with_values_shown(spec: ModelSpec) -> ModelSpec:
+def layers_of(spec: ModelSpec, device: str) -> list[Layer]:
+    """The layers of a plan for a device whose values are those of nodes; a layer that only moves numbers makes none."""
+    made = {node.output for node in spec.nodes}
+    layers = to_layers(spec) if device == "cpu" else gpu_layers(spec)
+    return [layer for layer in layers if layer.output in made]
+
+
+def with_values_shown(spec: ModelSpec, layers: Sequence[Layer]) -> ModelSpec:
     """The same graph, of which every value between two layers of the plan is an output; the layers stay the same."""
-    made = {node.output for node in spec.nodes}  # Why: a layer that only moves numbers makes a value of no node.
-    return replace(spec, outputs=tuple(layer.output for layer in to_layers(spec) if layer.output in made), classes=())
+    return replace(spec, outputs=tuple(layer.output for layer in layers), classes=())
 
 
 class Verification:
@@ -120,10 +128,10 @@ class Verification:
     different : paths where both plans do not give the same outputs to the last bit
     """
 
-    def __init__(self, spec: ModelSpec, workers: int, ways: Ways = CPU_WAYS) -> None:
+    def __init__(self, spec: ModelSpec, workers: int, device: str = "cpu") -> None:
         self.spec, self.workers = spec, workers
-        shown = with_values_shown(spec)
-        self.layers = [layer for layer in to_layers(spec) if layer.output in shown.outputs]
+        self.layers, ways = layers_of(spec, device), ways_of(device)
+        shown = with_values_shown(spec, self.layers)
         self.paths = list(ways)
         self._used = {path: make(spec) for path, make in ways.items()}
         self._shown = {path: make(shown) for path, make in ways.items()}
@@ -229,7 +237,7 @@ def run(arguments: argparse.Namespace) -> int:
         count = arguments.samples or SAMPLES
         x, origin = _random(spec, count, arguments.seed), f"random, normal, seed {arguments.seed}"
     workers = threads.resolve(arguments.threads)
-    done = Verification(spec, workers, ways_of(arguments.device))
+    done = Verification(spec, workers, arguments.device)
     done.run(x)
     facts = {
         "inside": done.inside,

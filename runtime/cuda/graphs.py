@@ -49,11 +49,10 @@ class Graph:
                 record(cuda().external_stream(stream.value))
             finally:
                 _call("cuStreamEndCapture", stream, ctypes.byref(graph))
-            try:
-                _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
-            finally:
-                _call("cuGraphDestroy", graph)
+            _call("cuGraphInstantiateWithFlags", ctypes.byref(executable), graph, ctypes.c_ulonglong(0))
         finally:
+            if graph:  # also of a recording that failed
+                _call("cuGraphDestroy", graph)
             _call("cuStreamDestroy_v2", stream)
         self._executable = executable
         weakref.finalize(self, _driver().cuGraphExecDestroy, executable).atexit = False

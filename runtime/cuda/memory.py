@@ -141,7 +141,7 @@ class Arena:
 def between(plan: GpuPlan, arena: Arena, batch: int) -> Between:
     """The values between layers, in the arena. Kept, since numba is slow at making views."""
     found = arena.views.get(batch)
-    if found is None or found.plan is not plan:
+    if found is None:  # else of this plan: those of a plan that is dropped are dropped with it
         images = images_in_memory(batch)
         whole = arena.take(VALUES, plan.arena_size * images, plan.storage)
         arrays = {name: whole[at * images : (at + size) * images] for name, (at, size) in plan.places.items()}

@@ -262,6 +262,11 @@ def _places(launches: Sequence[Launch], sizes: Mapping[str, int], users: set[str
     return {name: (at, sizes[name]) for name, at in offsets.items()}, size
 
 
+def layers_of(spec: ModelSpec) -> list[Layer]:
+    """The layers of a validated model as a GPU runs them: its convolutions do not pool."""
+    return to_layers(spec, pooled=False)
+
+
 def build(
     spec: ModelSpec,
     batch: int,
@@ -277,7 +282,7 @@ def build(
     entries : kernels to choose among
     forced : layer's name -> the kernel that it shall have, as a trial found
     """
-    layers = to_layers(spec, pooled=False)
+    layers = layers_of(spec)
     builder = _Builder(batch, storage, entries, forced or {})
     shapes = {name: as_image(shape) for name, shape in infer_shapes(spec).items()}
     shapes |= {layer.output: layer.out_shape for layer in layers}

@@ -7,9 +7,11 @@ import pytest
 
 from lhc_ref.modelfile import save
 from runtime import cli
+from runtime.commands import verify
 from runtime.cuda import model as models
+from runtime.cuda.plan import build
 from tests.cuda.gpus import AVAILABLE, SIMULATED, SMALL_TILE, entries_of, launching, turns
-from tests.runtime.nets import classifier, images
+from tests.runtime.nets import classifier, images, net
 
 
 @pytest.fixture
@@ -53,6 +55,19 @@ def test_verify_compares_every_layer(run):
     assert status == 0
     assert "2 images (random, normal, seed 0), cuda, each way to run a batch:" in text
     assert "inside: every output and every layer is within its bound" in text
+
+
+def test_verify_compares_the_layers_that_the_gpu_runs():
+    """On the CPU the pooling is part of the convolution."""
+    pool = {"size": (2, 2), "stride": (2, 2)}
+    tensors = {"kernel": np.ones((1, 1, 3, 8), np.float32)}
+    spec = net({"x": (4, 4, 3)}, ["y"], ("conv2d", "c", ["x"], {}, tensors), ("max_pool", "y", ["c"], pool))
+    assert [layer.output for layer in verify.layers_of(spec, "cpu")] == ["y"]
+    layers = verify.layers_of(spec, "cuda:1")
+    shown = verify.with_values_shown(spec, layers)
+    assert shown.outputs == ("c", "y")
+    names = ["+".join(layer.nodes) for layer in layers]
+    assert names == [facts.layer for facts in build(spec, 2).facts] == [facts.layer for facts in build(shown, 2).facts]
 
 
 @launching

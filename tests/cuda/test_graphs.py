@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from numba import cuda
 
 from runtime.cuda import gate, memory
+from runtime.cuda import graphs as recording
 from runtime.cuda import model as models
 from runtime.cuda.memory import Between
 from runtime.cuda.model import MAX_PLANS, GpuModel
@@ -179,6 +181,39 @@ def test_weights_of_plans_that_are_dropped_leave_the_device(dropped, graphs):
     gc.collect()
     assert loaded() is None
     calls_of(made, x_of(batch))
+
+
+class FakeDriver:
+    """Answers every call of the driver with success, or a given status, and gives out handles."""
+
+    def __init__(self, **statuses):
+        self.statuses, self.called = statuses, []
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.called.append(name)
+            if name in ("cuStreamCreate", "cuStreamEndCapture"):
+                arguments[name == "cuStreamEndCapture"]._obj.value = 7
+            return self.statuses.get(name, 0)
+
+        return call
+
+
+def fails(stream):
+    raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("record", "statuses", "error"),
+    [(fails, {}, ZeroDivisionError), (lambda stream: None, {"cuGraphInstantiateWithFlags": 2}, gate.DeviceError)],
+)
+def test_a_recording_that_fails_leaves_nothing_behind(record, statuses, error, monkeypatch):
+    driver = FakeDriver(**statuses)
+    monkeypatch.setattr(recording, "_driver", lambda: driver)
+    monkeypatch.setattr(recording, "cuda", lambda: SimpleNamespace(external_stream=int))
+    with pytest.raises(error):
+        recording.Graph(record, None)
+    assert driver.called[-2:] == ["cuGraphDestroy", "cuStreamDestroy_v2"]
 
 
 def test_the_places_of_the_last_runs_are_remembered(monkeypatch):
