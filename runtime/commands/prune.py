@@ -134,6 +134,8 @@ def prune_blocks(kernel: np.ndarray, density: float, group_in: int, group_out: i
 
 
 def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], fewer: set[str]) -> list[dict[str, Any]]:
+    """Layers with weights before and after. Only these: a pooling may be in one before that stands alone after."""
+    with_weights = ([row for row in rows if row.density is not None] for rows in (old, new))
     return [
         {
             "layer": after.layer,
@@ -146,8 +148,7 @@ def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], fewer: se
             "macs_after": after.macs_executed,
             "gain": _gain(before.predicted_cycles, after.predicted_cycles),
         }
-        for before, after in zip(old, new, strict=True)
-        if after.density is not None
+        for before, after in zip(*with_weights, strict=True)
     ]
 
 

@@ -206,6 +206,17 @@ def test_prune_without_a_file_to_write_only_predicts(tmp_path, monkeypatch, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.onnx", "o.lhc"]
 
 
+def test_prune_of_single_weights_takes_the_pooling_out_of_a_convolution(tmp_path, capsys):
+    """The kernel of weights that share no pattern does not pool: the plan has a layer more."""
+    nodes = [node("Conv", "x w", "c"), node("MaxPool", "c", "y", kernel_shape=[2, 2], strides=[2, 2])]
+    path = save(tmp_path, graph(nodes, {"x": ["N", 16, 10, 10]}, "y", {"w": normal(1, 32, 16, 3, 3)}))
+    facts = json.loads(run(capsys, "prune", path, "--density", ".1", "--groups", "1,1", "--all", "--json"))
+    (layer,) = facts["layers"]
+    assert layer["pruned"]
+    assert layer["gain"] > 1
+    assert facts["gain"] > 1
+
+
 def test_prune_of_a_net_with_nothing_to_prune(tmp_path):
     path = save(tmp_path, graph([node("Relu", "x", "y")], {"x": ["N", 3, 6, 5]}, "y"))
     with pytest.raises(modelfile.InputError, match="expected a convolution to prune"):
