@@ -7,7 +7,8 @@ from runtime.layout import Layout
 
 CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are taken to come from memory,
 MEMORY_BYTES_PER_CYCLE = 2.0  # at this rate; measured 1-3 on a shared server with 32 MB of third-level cache
-WEIGHT_BYTES_PER_CYCLE = 10.0  # that a core gets from the third-level cache
+NEAR_BYTES = 2 * 2**20  # weights beyond these come from the third-level cache,
+WEIGHT_BYTES_PER_CYCLE = 10.0  # at this rate for one core (AMD Zen 5, whose second-level cache has 1 MB)
 
 
 def memory_cycles(layer: Layer, layout: Layout) -> float:
@@ -17,9 +18,10 @@ def memory_cycles(layer: Layer, layout: Layout) -> float:
 
 
 def with_weights(cycles: float, weights: int) -> float:
-    """Cycles of multiply-adds that read so many weights from the third-level cache meanwhile.
+    """Cycles of multiply-adds that read so many weights meanwhile: where these are many, from the third-level cache.
 
     A single image of 2x2 pixels waits for little else, one of 16x16 does not wait; between them both hide each other
     partly (VGG16's dense layers on an AMD Zen 5 core).
     """
-    return math.hypot(cycles, 4 * weights / WEIGHT_BYTES_PER_CYCLE)
+    read = 4 * weights
+    return math.hypot(cycles, read / WEIGHT_BYTES_PER_CYCLE) if read > NEAR_BYTES else cycles
