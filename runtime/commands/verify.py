@@ -14,7 +14,7 @@ from lhc_ref.evaluate import Bounded, evaluate_with_bounds
 from lhc_ref.modelfile import ModelSpec, infer_shapes
 from runtime import Model, load, threads
 from runtime.commands import memory
-from runtime.commands.arguments import add_device, add_json, add_raw, add_threads, where, whole
+from runtime.commands.arguments import add_cache_dir, add_device, add_json, add_raw, add_threads, where, whole
 from runtime.commands.inputs import Arrays, open_inputs, to_net
 from runtime.commands.report import emit, table
 from runtime.commands.running import FIRST_RUN, note_if_slow, progress
@@ -219,6 +219,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     add_device(parser)
     add_threads(parser)
     add_raw(parser)
+    add_cache_dir(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 

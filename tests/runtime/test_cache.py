@@ -102,6 +102,13 @@ def test_a_folder_for_kernels_can_be_named(tmp_path, monkeypatch, capsys, caches
     assert os.environ["NUMBA_CACHE_DIR"] == str(folder), "it is for the processes of bench as well"
 
 
+@pytest.mark.parametrize("command", ["predict", "eval", "verify", "profile", "trial", "bench", "warmup"])
+def test_every_command_that_runs_nets_can_be_told_the_folder(command, capsys):
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    assert "--cache-dir DIR" in capsys.readouterr().out
+
+
 @needs_compiled
 def test_kernels_are_taken_from_a_folder_that_cannot_be_written(tmp_path, caches, unwritable):
     kept = Path(kernel_cache.kept_in())
