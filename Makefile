@@ -52,7 +52,8 @@ test-long: $(VENV)/.with-test
 
 test-frameworks: $(VENV)/.with-test
 	$(RUN) -m pip install --disable-pip-version-check torch==2.13.0 jax keras tensorflow-cpu onnxscript onnxruntime
-	$(PYTEST) tests/check tests/runtime/test_onnx_nets.py tests/runtime/test_torch_nets.py -m "long or not long"
+	$(PYTEST) tests/check tests/runtime/test_onnx_nets.py tests/runtime/test_torch_nets.py \
+	  tests/cuda/test_benchmark.py -m "long or not long"
 
 # The kernels of an AVX2 machine, on whatever machine this is.
 avx2: export NUMBA_CPU_NAME = haswell

@@ -56,7 +56,7 @@ TOTAL_S, TESTS_S, CHECKERS_S, NET_S = 540, 180, 60, 60  # seconds: of all; of th
 # The simulator runs every thread as one of Python's, slower the more there are.
 SIMULATED_ENTRIES = (*conv_entries((Tile(16, 2, 2, 2),)), *plain_entries(8, 2, 4))
 PARTS = ("tests", "engines", "trial", "checkers")
-CHECKED_TESTS = "registered_tile or golden_graphs"  # what runs under the checkers
+CHECKED_TESTS = "registered_tile or golden_graphs or functions_behind"  # what runs under the checkers
 
 
 def seconds_of(call: Callable[[], Any], rounds: int, busy: Any = None) -> list[float]:

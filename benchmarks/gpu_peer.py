@@ -87,8 +87,10 @@ def engines(spec: ModelSpec) -> "dict[str, Callable[[bool], Peer]]":
 class Peer:
     """A net in PyTorch, cuDNN searching for its fastest algorithms; zeros for what is missing."""
 
-    def __init__(self, torch: Any, spec: ModelSpec, dtype: Any, channels_last: bool, tf32: bool) -> None:
-        self.torch, self.spec, self.dtype, self.tf32 = torch, spec, dtype, tf32
+    def __init__(
+        self, torch: Any, spec: ModelSpec, dtype: Any, channels_last: bool, tf32: bool, device: str = "cuda"
+    ) -> None:
+        self.torch, self.spec, self.dtype, self.tf32, self.device = torch, spec, dtype, tf32, device
         self.format = torch.channels_last if channels_last else torch.contiguous_format
         self.tensors = {
             (node.name, role): self._sent(node, role, tensor.dense() if isinstance(tensor, MaskedKernel) else tensor)
@@ -97,13 +99,13 @@ class Peer:
         }
 
     def _sent(self, node: Node, role: str, values: np.ndarray) -> Any:
-        tensor = self.torch.from_numpy(np.ascontiguousarray(values)).cuda().to(self.dtype)
+        tensor = self.torch.from_numpy(np.ascontiguousarray(values)).to(self.device, self.dtype)
         if role == "kernel" and values.ndim == 4:
             return tensor.permute(3, 2, 0, 1).contiguous(memory_format=self.format)
         return tensor
 
     def _input(self, x: np.ndarray) -> Any:
-        sent = self.torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).cuda().to(self.dtype)
+        sent = self.torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2))).to(self.device, self.dtype)
         return sent.contiguous(memory_format=self.format)
 
     def _settings(self) -> None:
@@ -140,9 +142,25 @@ class Peer:
                 return functional.max_pool2d(padded, attrs["size"], attrs["stride"])
             case "global_average_pool":
                 return x.mean((2, 3))
+            case "average_pool" if attrs["padding"] == "valid":
+                return functional.avg_pool2d(x, attrs["size"], attrs["stride"])
+            case "clip":
+                return x.clamp(attrs["low"], attrs["high"])
+            case "sigmoid":
+                return x.sigmoid()
+            case "mul":
+                return xs[0] * xs[1]
+            case "scale":
+                return x * self.tensors[node.name, "scale"][:, None, None] + bias[:, None, None]
+            case "concat":
+                return self.torch.cat(xs, 1)
+            case "upsample":
+                return functional.interpolate(x, scale_factor=attrs["factor"], mode="nearest")
+            case "rearrange" if attrs["order"] == (0,) and x.ndim == 2:  # features to channels of one pixel
+                return x.reshape(len(x), attrs["shape"][2], *attrs["shape"][:2])
             case "flatten":
                 return x.permute(0, 2, 3, 1).reshape(len(x), -1)
-        raise ValueError(f"{node.op}: expected an operator of the measured nets. Add it to benchmarks/gpu_peer.py.")
+        raise ValueError(f"{node.op}: expected an operator of the benchmark's nets. Add it to benchmarks/gpu_peer.py.")
 
     @staticmethod
     def _pads(node: Node, x: Any, size: tuple) -> Any:

@@ -2,12 +2,17 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks import gpu
+from benchmarks import gpu, gpu_peer
+from benchmarks.nets import blocks
+from benchmarks.other_nets import densenet, efficientnet0, mobilenet2, unet
+from lhc_ref.evaluate import evaluate
+from lhc_ref.modelfile import validate
 from tests.cuda.gpus import AVAILABLE, launching, turns
 
 ROOT = Path(__file__).parents[2]
@@ -78,3 +83,13 @@ def test_a_wrong_answer_is_no_measurement(wrong):
     assert gpu.compare("float32", want * (1 + 1e-6), want) < 1e-5
     with pytest.raises(ValueError, match="float32: expected the reference's outputs"):
         gpu.compare("float32", want * wrong, want)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("family", [partial(densenet, depth=10), mobilenet2, efficientnet0, unet])
+def test_the_peer_computes_nets_of_all_families(family, channels_last):
+    torch = pytest.importorskip("torch")
+    spec = validate(family(blocks(0.5, (2, 2)), size=32, width=0.1))
+    x = np.random.default_rng(0).standard_normal((2, 32, 32, 3), np.float32)
+    peer = gpu_peer.Peer(torch, spec, torch.float32, channels_last, tf32=False, device="cpu")
+    gpu.compare("cudnn-float32", peer.run(x), evaluate(spec, {"x": x})[spec.outputs[0]])

@@ -12,7 +12,7 @@ from lhc_ref.modelfile import InputError, LhcError, save
 from runtime.cuda import gate
 from runtime.cuda.gate import DeviceError
 from runtime.cuda.model import GpuModel
-from tests.cuda.gpus import AVAILABLE, launching
+from tests.cuda.gpus import AVAILABLE, SMALL_TILE, entries_of, launching, turns
 from tests.runtime.nets import classifier, definition, images
 
 without_gpu = pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")
@@ -126,10 +126,15 @@ def test_other_failures_pass():
 @launching
 @pytest.mark.parametrize("code", [2, 700])
 def test_a_model_is_usable_after_a_failure(code, monkeypatch):
-    model = GpuModel(classifier())
+    model, x = GpuModel(classifier(), entries=entries_of(SMALL_TILE)), images(2)
+    with turns():
+        model.run(x)
+        model._drop(2)  # its weights have to be sent again
     with monkeypatch.context() as broken:
         broken.setattr(cuda, "to_device", lambda *_: (_ for _ in ()).throw(CudaAPIError(code, "failed")))
         with pytest.raises(DeviceError):
-            model.run(images(1))
+            model.run(x)
     assert not model._loaded
-    model.run(images(1)[:0])
+    assert not model._arenas
+    with turns():
+        np.testing.assert_allclose(model.run(x), definition(classifier(), {"x": x})["scores"])
