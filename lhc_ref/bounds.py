@@ -52,7 +52,7 @@ def _conv2d_bound(
     offset, largest = 0.0 if bias is None else np.abs(bias), np.abs(x.value) + x.bound
     carried = conv2d(x.bound, weights, **attrs)
     bound = _sum_bound(carried, conv2d(largest, weights, **attrs) + offset, kept + (bias is not None))
-    if not winograd:
+    if not (winograd and _is_winograds(kernel, **attrs)):
         return bound
     # Along a term's way: the weight's own rounding, 2 sums of the input's transform, c_in products and the bias, 4 sums
     # of the output's transform, and one for parts of the channels whose sums are transformed by themselves.
@@ -66,7 +66,7 @@ WINOGRAD_WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0
 WINOGRAD_OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]])
 
 
-def is_winograds(kernel: Array, **attrs: Any) -> bool:
+def _is_winograds(kernel: Array, **attrs: Any) -> bool:
     """Whether F(2x2, 3x3) computes a convolution: 3x3, every pixel, nothing dilated."""
     every = all(tuple(attrs.get(name, (1, 1))) == (1, 1) for name in ("stride", "dilation"))
     return kernel.shape[:2] == (3, 3) and every

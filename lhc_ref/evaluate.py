@@ -8,7 +8,7 @@ import numpy as np
 
 from lhc_ref import inference, ops
 from lhc_ref.arrays import describe
-from lhc_ref.bounds import BOUNDS, SLACK, Bounded, is_winograds
+from lhc_ref.bounds import BOUNDS, SLACK, Bounded
 from lhc_ref.conv import conv2d
 from lhc_ref.errors import InputError
 from lhc_ref.modelfile import MaskedKernel, ModelSpec, Node, validate
@@ -129,7 +129,7 @@ def evaluate_with_bounds(
 
     def step(node: Node, xs: list[Bounded]) -> Bounded:
         tensors = _tensors(node, np.float64)
-        ways = {"winograd": True} if node.name in winograd and _is_winograds(node, tensors) else {}
+        ways = {"winograd": node.name in winograd} if node.op == "conv2d" else {}
         xs = [_seen(name, x, seen) for name, x in zip(node.inputs, xs, strict=True)]
         y = DEFINITIONS[node.op](*(x.value for x in xs), **tensors, **node.attrs)
         bound = BOUNDS[node.op](*xs, y, **tensors, **node.attrs, **ways) * SLACK
@@ -152,10 +152,6 @@ def _walk(
             if not readers[name] and not keep:
                 del values[name]
     return values if keep else {name: values[name] for name in spec.outputs}
-
-
-def _is_winograds(node: Node, tensors: Mapping[str, Array]) -> bool:
-    return node.op == "conv2d" and is_winograds(tensors["kernel"], **node.attrs)
 
 
 def _tensors(node: Node, dtype: Any) -> dict[str, Array]:

@@ -15,7 +15,7 @@ from runtime.pack import Packed, pack, pack_depthwise
 from runtime.patches import Patch, Scattered, pack_scattered
 from runtime.select import Choice, tile_channels
 from runtime.windows import sights
-from runtime.winograd import Blocking, pack_transformed, positions
+from runtime.winograd import Blocking, Transformed, pack_transformed, positions
 
 TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
@@ -141,10 +141,11 @@ def _window_step(builder: Builder, layer: Layer, choice: Choice) -> tuple[np.voi
     return step, fill_function(step, builder, layer)
 
 
-def _add_packed(builder: Builder, step: np.void, packed: Packed | Scattered) -> None:
+def _add_packed(builder: Builder, step: np.void, packed: Packed | Scattered | Transformed) -> None:
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
-    step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
+    if not isinstance(packed, Transformed):
+        step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
 
 
 def conv_step(builder: Builder, layer: Layer, choice: Choice) -> int:
@@ -208,9 +209,8 @@ def _winograd_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -
     step["pool_h"], step["pool_w"] = layer.pool
     step["windows"], step["parts"], step["part_channels"] = blocking.windows, blocking.parts, blocking.channels
     step["x_stride"], step["near_channel"], step["near_size"] = blocking.stride, blocking.channel, blocking.size
-    step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
+    _add_packed(builder, step, packed)
     step["zeros_at"] = builder.add_weights(np.zeros(made, np.float32))
-    step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
     step["tiles"], step["tile_channels"], step["row_size"] = len(packed.bias) // made, made, made
     rows, wide = positions(layer)
     each = max(1, min(rows, -(-blocking.windows // wide)))
