@@ -195,6 +195,13 @@ def _mul_bound(a: Bounded, b: Bounded, y: Array) -> Array:
     return _sum_bound(carried, np.abs(y) + carried, 1)
 
 
+def _div_bound(a: Bounded, b: Bounded, y: Array) -> Array:
+    """a'/b' - a/b is (a' - a)/b' - y (b' - b)/b', and |b'| at least |b| - b.bound; infinite where b' may be 0."""
+    least = np.maximum(np.abs(b.value) - b.bound, 0)
+    carried = (a.bound + np.abs(y) * b.bound) / least
+    return _sum_bound(carried, np.abs(y) + carried, 1)
+
+
 def _concat_bound(*xs: Any) -> Array:
     return inference.concat(*(x.bound for x in xs[:-1]))
 
@@ -229,6 +236,7 @@ BOUNDS: Mapping[str, Callable[..., Array]] = {
     "scale": _scale_bound,
     "mul": _mul_bound,
     "sub": _add_bound,
+    "div": _div_bound,
     "concat": _concat_bound,
     **{op: _moved(op) for op in ("pad", "upsample", "slice", "rearrange")},
 }

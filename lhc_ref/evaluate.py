@@ -87,7 +87,7 @@ def evaluate_with_bounds(
       with absent weights left out or not (but no FFT or Strassen scheme, nor Winograd's where `winograd` does not
       say so: they round differently);
     - adds a bias as one more term of the sum, and what an `add` node adds after the sum is complete;
-    - multiplies by a reciprocal where an average or softmax divides, if it likes;
+    - multiplies by a reciprocal where an average or softmax divides, if it likes, but divides where a `div` node does;
     - has an exp and a tanh within `EXP_ULPS` = 4 ulp, and subtracts the largest logit before a softmax's exp;
     - treats subnormal operands as what they are; results below the smallest normal number may be flushed to zero.
 
@@ -107,7 +107,8 @@ def evaluate_with_bounds(
 
     Returns
     -------
-    Bounded(value, bound), f64[n, ...shape] each, by name. A bound is infinite where float32 may overflow.
+    Bounded(value, bound), f64[n, ...shape] each, by name. A bound is infinite where float32 may overflow, or
+    what divides may be 0.
 
     Raises
     ------

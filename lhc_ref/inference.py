@@ -72,6 +72,14 @@ def sub(a: Array, b: Array) -> Array:
     return a - b
 
 
+def div(a: Array, b: Array) -> Array:
+    """`y = a / b`: f[n, h, w, c] and f[n, h, w, c] or f[n, 1, 1, c] -> f[n, h, w, c]; by 0 as IEEE 754 has it.
+
+    Cost: one pass over a. Source: elementary.
+    """
+    return a / b
+
+
 def concat(*xs: Array) -> Array:
     """The channels, or features, of all inputs, one after the other: f[..., c1], f[..., c2], ... -> f[..., c1 + ...].
 
@@ -124,6 +132,7 @@ DEFINITIONS: Mapping[str, Callable[..., Array]] = {
     "scale": scale,
     "mul": mul,
     "sub": sub,
+    "div": div,
     "concat": concat,
     "pad": pad,
     "upsample": upsample,

@@ -1,4 +1,4 @@
-"""The model file: what passes from the reference to the runtime. Format 1.1, see docs/model-file.md.
+"""The model file: what passes from the reference to the runtime. Format 1.2, see docs/model-file.md.
 
 A safetensors container with the graph as JSON in its metadata. Masks are packed bits, one a tap of a group of channels,
 and only kept weights are stored. A reader trusts nothing: each claim of a file is checked before anything is allocated

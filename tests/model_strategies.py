@@ -27,7 +27,8 @@ def model_inputs(spec, batch, seed, exact=False):
 def models(draw, max_nodes=6, ops=None, max_channels=9, exact=False):
     """Valid graphs: branches, several inputs and outputs, masks of any density, groups that need not divide.
 
-    `ops` limits the operators (and relu, where none of them fits); `exact` makes all weights small whole numbers.
+    `ops` limits the operators (and relu, where none of them fits; and a clip before a div); `exact` makes all weights
+    small whole numbers.
     """
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     prefix = draw(st.sampled_from(PREFIXES))
@@ -35,6 +36,15 @@ def models(draw, max_nodes=6, ops=None, max_channels=9, exact=False):
     shapes = {entry.name: entry.shape for entry in inputs}
     nodes = []
     wanted = draw(st.integers(1, max_nodes))
+
+    def add(op, names, attrs, tensors):
+        node = Node(op, f"{prefix} {len(nodes)}", names, f"value {len(nodes)}", attrs, tensors)
+        nodes.append(node)
+        sinks = tuple(n.output for n in nodes if n.output not in _read(nodes)) or (node.output,)
+        open_inputs = tuple(entry for entry in inputs if entry.name in _read(nodes))
+        shapes[node.output] = infer_shapes(ModelSpec(open_inputs, sinks, tuple(nodes)))[node.output]
+        return node.output
+
     while len(nodes) < wanted or set(shapes) - _read(nodes) - {node.output for node in nodes}:
         unread = [entry.name for entry in inputs if entry.name not in _read(nodes)]
         x = draw(st.sampled_from(unread if len(nodes) >= wanted else list(shapes)))
@@ -43,11 +53,9 @@ def models(draw, max_nodes=6, ops=None, max_channels=9, exact=False):
             fitting = [op for op in fitting if op != "mul"]
         op = draw(st.sampled_from(fitting + ["conv2d"] * (3 * ("conv2d" in fitting)) or ["relu"]))
         names, attrs, tensors = MAKERS[op](draw, rng, x, shapes, max_channels, exact)
-        node = Node(op, f"{prefix} {len(nodes)}", names, f"value {len(nodes)}", attrs, tensors)
-        nodes.append(node)
-        sinks = tuple(n.output for n in nodes if n.output not in _read(nodes)) or (node.output,)
-        open_inputs = tuple(entry for entry in inputs if entry.name in _read(nodes))
-        shapes[node.output] = infer_shapes(ModelSpec(open_inputs, sinks, tuple(nodes)))[node.output]
+        if op == "div":  # by numbers that no error within these limits brings to zero
+            names = names[0], add("clip", names[1:], {"low": 1.0, "high": 1.5}, {})
+        add(op, names, attrs, tensors)
     outputs = tuple(node.output for node in nodes if node.output not in _read(nodes))
     return ModelSpec(inputs, outputs, tuple(nodes), *_extras(draw, inputs, shapes[outputs[0]][-1]))
 
@@ -195,6 +203,7 @@ MAKERS = {
     "scale": _vectors("scale", "bias"),
     "mul": _two,
     "sub": _two,
+    "div": _two,
     "concat": _concat,
     "pad": _pad,
     "upsample": _upsample,
@@ -205,4 +214,5 @@ NOT_ON_RANK = {
     1: {"conv2d", "max_pool", "average_pool", "global_average_pool", "pad", "upsample"},
     3: {"dense"},
 }
-ROUNDING = {"softmax", "average_pool", "global_average_pool", "sigmoid", "tanh", "hard_swish"}  # of whole numbers
+ROUNDING = {"softmax", "average_pool", "global_average_pool", "sigmoid", "tanh", "hard_swish", "div"}
+"""Operators that make other numbers of whole ones."""

@@ -120,6 +120,23 @@ def golden_spec_1_1():
     )
 
 
+def golden_spec_1_2():
+    """The graph of tests/golden/model_v1_2.lhc: the operator that format 1.2 added."""
+    return ModelSpec(
+        inputs=(InputSpec("image", (4, 3, 5)), InputSpec("pixel", (1, 1, 5))),
+        outputs=("c",),
+        nodes=(
+            Node("clip", "clip", ("image",), "a", {"low": 1.0, "high": 1.5}),
+            Node("div", "div", ("image", "a"), "b"),
+            Node("div", "div by a pixel", ("b", "pixel"), "c"),
+        ),
+    )
+
+
+GOLDEN_SPECS = {"1.0": golden_spec, "1.1": golden_spec_1_1, "1.2": golden_spec_1_2}
+"""By version, the graph of tests/golden/model_v<version>.lhc."""
+
+
 def assert_same_spec(got, want):
     """The same graph, to the last bit of its tensors."""
     for field in ("inputs", "outputs", "preprocessing", "classes", "metadata"):

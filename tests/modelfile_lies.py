@@ -356,11 +356,11 @@ def _a_bias_of_another_length(parts):
     parts.replace(BIAS, np.zeros(5, np.float32))
 
 
-# --- Operators of format 1.1 ------------------------------------------------------------------------------------------
+# --- Operators of format 1.1 and 1.2 ----------------------------------------------------------------------------------
 
 
 def newer_lie(code, what, op, attrs=None, inputs=("image",), tensors=None):
-    """The file with the node `relu 1` replaced by one of format 1.1."""
+    """The file with the node `relu 1` replaced by one of format 1.1 or 1.2."""
 
     @lie(code, f"{op} {what}")
     def change(parts):
@@ -376,6 +376,7 @@ newer_lie("attribute-value", "of infinity", "clip", {"low": "-inf", "high": 0}, 
 newer_lie("attribute-value", "beyond float32", "clip", {"low": -1e39, "high": 0}, ["a"])
 newer_lie("channel-vector", "of another length", "prelu", {}, ["a"], {"slope": np.zeros(5, np.float32)})
 newer_lie("mul-shapes", "of two sizes", "mul", {}, ["a", "image"])
+newer_lie("mul-shapes", "of two sizes", "div", {}, ["a", "image"])
 newer_lie("arity", "of one", "concat", {}, ["a"])
 newer_lie("arity", "of too many", "concat", {}, ["a"] * 65)
 newer_lie("concat-shapes", "of two sizes", "concat", {}, ["a", "image"])

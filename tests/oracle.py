@@ -245,6 +245,10 @@ def sub(a, b):
     return two(a, b, lambda first, second: first - second)
 
 
+def div(a, b):
+    return two(a, b, lambda first, second: first / second)
+
+
 def two(a, b, f):
     """f of each number of a and that of b at its place, or at b's one pixel."""
     y = np.zeros(np.shape(a))

@@ -13,7 +13,7 @@ from lhc_ref.modelfile import OPS, ModelSpec, save, validate
 from runtime.model import Model
 from tests import strategies
 from tests.model_strategies import MAKERS, ROUNDING, model_inputs, models
-from tests.modelfile_bytes import golden_spec, golden_spec_1_1
+from tests.modelfile_bytes import GOLDEN_SPECS, golden_spec
 from tests.tolerances import assert_exact, assert_identical, assert_within
 
 EXACT = OPS.keys() - ROUNDING  # whole numbers stay whole numbers
@@ -97,7 +97,7 @@ def test_the_number_of_threads_changes_no_bit(run, spec, batch, seed):
 
 
 def test_the_golden_graphs(run):
-    specs = validate(golden_spec()), validate(golden_spec_1_1())
+    specs = [validate(make()) for make in GOLDEN_SPECS.values()]
     assert {node.op for spec in specs for node in spec.nodes} == OPS.keys()
     for spec in specs:
         assert_within_bounds(run, spec, model_inputs(spec, 5, 0))

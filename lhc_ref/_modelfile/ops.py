@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from lhc_ref._modelfile.ops_1_1 import OPS_1_1
+from lhc_ref._modelfile.ops_1_2 import OPS_1_2
 from lhc_ref._modelfile.reasons import MAX_ELEMENTS, MAX_SPAN, refuse, show
 from lhc_ref._modelfile.schema import (
     ONES,
@@ -108,7 +109,7 @@ _OPS_1_0: Mapping[str, OpSchema] = {
 }
 
 
-OPS: Mapping[str, OpSchema] = {**_OPS_1_0, **OPS_1_1}
+OPS: Mapping[str, OpSchema] = {**_OPS_1_0, **OPS_1_1, **OPS_1_2}
 
 
 def node_shape(node: Node, xs: Sequence[Shape]) -> Shape:

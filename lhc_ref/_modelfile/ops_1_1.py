@@ -53,7 +53,8 @@ def _with_vectors(node: Node, xs: Sequence[Shape]) -> Shape:
     return xs[0]
 
 
-def _mul(node: Node, xs: Sequence[Shape]) -> Shape:
+def shape_of_two(node: Node, xs: Sequence[Shape]) -> Shape:
+    """The first input's shape; refuses a second of another that is no pixel."""
     first, second = xs
     if second != first and not (len(first) == 3 and second == (1, 1, first[2])):
         refuse(
@@ -132,8 +133,8 @@ OPS_1_1: Mapping[str, OpSchema] = {
     "hard_swish": _row(_same),
     "tanh": _row(_same),
     "scale": _row(_with_vectors, tensors={"scale": _VECTOR, "bias": Role(required=False)}),
-    "mul": _row(_mul, arity=2),
-    "sub": _row(_mul, arity=2),
+    "mul": _row(shape_of_two, arity=2),
+    "sub": _row(shape_of_two, arity=2),
     "concat": _row(_concat, arity=2, most=MAX_INPUTS),
     "pad": _row(_pad, attrs={"padding": Attribute(PADS, _explicit), "value": Attribute(_NUMBER, _number, 0.0)}),
     "upsample": _row(_upsample, attrs={"factor": Attribute(SPANS, pair)}),

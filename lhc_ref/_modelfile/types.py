@@ -10,7 +10,7 @@ import numpy as np
 
 from lhc_ref._modelfile.reasons import MAX_SPAN, MAX_WEIGHTS, refuse, show
 
-VERSION = "1.1"
+VERSION = "1.2"
 Shape = tuple[int, ...]
 
 

@@ -201,6 +201,7 @@ WRITERS: Mapping[str, Callable[[_Writer, Node], None]] = {
     "scale": _scale,
     "mul": _plain("Mul"),
     "sub": _plain("Sub"),
+    "div": _plain("Div"),
     "concat": _plain("Concat", axis=1),
     "pad": _pad,
     "upsample": _upsample,

@@ -29,7 +29,7 @@ from runtime.kernels.vector import (
     store_tile,
 )
 
-LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, SWISH = (int(f) for f in Function)
+LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, DIV, SWISH = (int(f) for f in Function)
 ZERO, HALF, ONE, SIXTH = (np.float32(value) for value in (0, 0.5, 1, 1 / 6))
 SINGLE = marker(1)
 

@@ -1,8 +1,18 @@
 """Functions of single numbers as layers of their own."""
 
-from runtime.kernels.functions import MUL, PRELU, SCALE, SINGLE, SUB, ZERO, function_tile
+from runtime.kernels.functions import DIV, MUL, PRELU, SCALE, SINGLE, SUB, ZERO, function_tile
 from runtime.kernels.options import kernel
-from runtime.kernels.vector import LANES, add_tile, clamp_tile, fill_tile, load_tile, mul_tile, store_tile, sub_tile
+from runtime.kernels.vector import (
+    LANES,
+    add_tile,
+    clamp_tile,
+    div_tile,
+    fill_tile,
+    load_tile,
+    mul_tile,
+    store_tile,
+    sub_tile,
+)
 
 
 @kernel
@@ -10,7 +20,7 @@ def map_numbers(step, task, base, arena, weights):
     """Vectors of a tensor, each number by itself. Parameters of channels lie as one pixel does."""
     function, alpha, beta, low, high = step["function"], step["alpha"], step["beta"], step["low"], step["high"]
     pixel, plane = step["x_pixel"], step["h"] * step["w"] * step["x_pixel"]
-    by_channel, of_two, one_pixel = function in (PRELU, SCALE), function in (MUL, SUB), step["one_pixel"] != 0
+    by_channel, of_two, one_pixel = function in (PRELU, SCALE), function in (MUL, SUB, DIV), step["one_pixel"] != 0
     x_at, other_at, out_at = base + step["x_at"], base + step["residual_at"], base + step["out_at"]
     first = task * step["rows_per_task"] * LANES
     last = min(step["tiles"] * LANES, first + step["rows_per_task"] * LANES)
@@ -27,7 +37,12 @@ def map_numbers(step, task, base, arena, weights):
             slope = load_tile(weights, step["slope_at"] + block + inside, 0, 0, SINGLE, SINGLE)
         if of_two:
             other = load_tile(arena, other_at + (block + inside if one_pixel else at), 0, 0, SINGLE, SINGLE)
-            y = mul_tile(x, other) if function == MUL else sub_tile(x, other)
+            if function == MUL:
+                y = mul_tile(x, other)
+            elif function == SUB:
+                y = sub_tile(x, other)
+            else:
+                y = div_tile(x, other)
         elif function == SCALE:
             y = mul_tile(slope, x)
             y = add_tile(y, load_tile(weights, step["bias_at"] + block + inside, 0, 0, SINGLE, SINGLE))

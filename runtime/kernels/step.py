@@ -40,7 +40,8 @@ class Function(IntEnum):
     SCALE = 6  # scale * x + bias
     MUL = 7  # x * y, y being another tensor, or one pixel
     SUB = 8  # x - y
-    SWISH = 9  # x times its sigmoid
+    DIV = 9  # x / y
+    SWISH = 10  # x times its sigmoid
 
 
 NO_FUNCTION = -1  # in its place, in a step that has none

@@ -221,6 +221,11 @@ def _sub_tile(tile, other):
     return tuple(a - b for a, b in zip(tile, other, strict=True))
 
 
+def _div_tile(tile, other):
+    with np.errstate(all="ignore"):  # the compiled one does not warn either, and lanes that fill up may hold anything
+        return tuple(a / b for a, b in zip(tile, other, strict=True))
+
+
 def _scale_tile(tile, factor):
     return tuple(a * np.float32(factor) for a in tile)
 
@@ -400,3 +405,9 @@ def mul_tile(typing, tile, other):
 def sub_tile(typing, tile, other):
     """Difference of two tiles."""
     return tile(tile, tile), map_tiles(len(tile), lambda b, x, y: b.fsub(x, y))
+
+
+@primitive(_div_tile)
+def div_tile(typing, tile, other):
+    """Quotient of two tiles; by 0 infinity, or NaN."""
+    return tile(tile, tile), map_tiles(len(tile), lambda b, x, y: b.fdiv(x, y))

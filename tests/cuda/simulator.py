@@ -29,7 +29,7 @@ class Turn(BlockThread):
         self.go.acquire()
         try:
             if not self.abort:
-                with np.errstate(invalid="ignore"):  # a GPU does not warn of NaN either
+                with np.errstate(invalid="ignore", divide="ignore"):  # a GPU does not warn either
                     super().run()
         finally:  # a thread that is told to stop at a barrier leaves by SystemExit
             self.done = True

@@ -17,7 +17,7 @@ from runtime.fuse import OF_ONE
 from tests import oracle
 from tests.cuda.gpus import ORDERS, SIMULATED, SMALL_TILE, TINY, GuardedGpuModel, launching, tiles_to_try
 from tests.model_strategies import ROUNDING, model_inputs, models
-from tests.modelfile_bytes import golden_spec, golden_spec_1_1
+from tests.modelfile_bytes import GOLDEN_SPECS
 from tests.runtime.kernel_cases import LayerCase
 from tests.runtime.nets import conv_spec, definition, masked, net, small_kernel
 from tests.runtime.test_kernels import CORNERS
@@ -237,9 +237,9 @@ def test_whole_numbers_come_out_exactly(storage, spec, batch, seed):
 
 @launching
 @in_every_order
-@pytest.mark.parametrize("make", [golden_spec, golden_spec_1_1])
-def test_the_golden_graphs(make, order):
-    spec = validate(make())
+@pytest.mark.parametrize("version", GOLDEN_SPECS)
+def test_the_golden_graphs(version, order):
+    spec = validate(GOLDEN_SPECS[version]())
     inputs = model_inputs(spec, 2, 0)
     y = GuardedGpuModel(spec).run(inputs, order)
     got = y if isinstance(y, dict) else {spec.outputs[0]: y}
@@ -350,6 +350,6 @@ def test_every_kernel_is_registered_once_and_reached():
     names = [entry.name("float32") for entry in REGISTERED]
     assert len(set(names)) == len(names)
     assert {entry.kernel for entry in REGISTERED} == set(Kernel)
-    plans = [build(make(), 2) for make in (golden_spec, golden_spec_1_1)]
+    plans = [build(make(), 2) for make in GOLDEN_SPECS.values()]
     used = {launch.entry.kernel for plan in plans for launch in plan.launches}
     assert used | set(FAMILIES.values()) | {Kernel.DEPTHWISE} == set(Kernel)

@@ -114,6 +114,7 @@ IN_FILES = {
     "scale": ([X], {"scale": C, "bias": C}),
     "mul": ([X, PIXEL], {}),
     "sub": ([X, PIXEL], {}),
+    "div": ([X, PIXEL], {}),
     "concat": ([X, X[..., :1]], {}),
     "pad": ([X], {"padding": ((1, 0), (0, 2)), "value": 3.0}),
     "upsample": ([X], {"factor": (2, 3)}),

@@ -255,6 +255,7 @@ ENGINE = {
     "scale": engine_scale,
     "mul": lambda node, xs, order: xs[0] * xs[1],
     "sub": lambda node, xs, order: xs[0] - xs[1],
+    "div": lambda node, xs, order: xs[0] / xs[1],
     "conv2d": engine_conv2d,
     "dense": engine_dense,
     "relu": lambda node, xs, order: np.maximum(xs[0], F32(0)),
@@ -360,6 +361,33 @@ def test_softmax_of_every_input_within_its_bound_is_within_the_bound(seed, radiu
         moved = logits + radii * rng.choice([-1, 0, 1], logits.shape)
         assert_within(oracle.softmax(moved), y, bound)
     assert (bound <= 1.1).all()
+
+
+@given(st.integers(0, 999), st.sampled_from([0.0, 1e-6, 1e-2, 0.9]), st.sampled_from([0.0, 1e-3, 2.0]))
+def test_a_quotient_of_all_numbers_within_their_bounds_is_within_its_bound(seed, near, radius):
+    """And the bound is that of the worst of them, but for the engine's own rounding."""
+    rng = np.random.default_rng(seed)
+    a, b = (rng.choice([-1, 1], 50) * rng.uniform(0.5, 2, 50) for _ in range(2))
+    x, divisor = Bounded(a, radius * rng.random(50)), Bounded(b, near * abs(b))
+    bound = BOUNDS["div"](x, divisor, a / b)
+    ends = [(a + i * x.bound) / (b + j * divisor.bound) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    worst = np.max([abs(end - a / b) for end in ends], axis=0)
+    assert_within(np.zeros(50), worst, bound)
+    assert_within(bound, worst, 1.1 * U * (abs(a / b) + worst))
+
+
+def test_a_divisor_that_may_be_zero_has_an_infinite_bound():
+    """Of d = b - z each number but the last may be 0: it is, or is no larger than what its own rounding may take."""
+    nodes = (Node("sub", "s", ("b", "z"), "d"), Node("div", "q", ("a", "d"), "y"))
+    spec = ModelSpec(tuple(InputSpec(name, (4,)) for name in "abz"), ("y",), nodes)
+    inputs = {
+        "a": np.array([[0, 1, 1, 1]], F32),
+        "b": np.array([[3, 3, 1e-38, 3]], F32),
+        "z": np.array([[3, 3, 0, 3 - 2**-22]], F32),
+    }
+    bounds = evaluate_with_bounds(spec, inputs)["y"].bound
+    assert np.isinf(bounds).tolist() == [[True, True, True, False]]
+    assert bounds[0, 3] < 4 * U * 2**22
 
 
 # --- Bounds are tight enough -----------------------------------------------------------------------------------------

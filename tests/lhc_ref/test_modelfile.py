@@ -23,11 +23,16 @@ from lhc_ref._modelfile import container, reasons
 from lhc_ref.modelfile import REASONS, InputSpec, MaskedKernel, ModelFileError, ModelSpec, Node, load, save, validate
 from tests import oracle
 from tests.model_strategies import models
-from tests.modelfile_bytes import Parts, assert_same_spec, golden_spec, golden_spec_1_1
+from tests.modelfile_bytes import GOLDEN_SPECS, Parts, assert_same_spec, golden_spec
 from tests.modelfile_lies import CALLS, LIES
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "model_v1_0.lhc"
-GOLDEN_1_1 = GOLDEN.with_name("model_v1_1.lhc")
+
+def golden_file(version):
+    """The file of this version that is kept."""
+    return Path(__file__).parents[1] / "golden" / f"model_v{version.replace('.', '_')}.lhc"
+
+
+GOLDEN = golden_file("1.0")
 SOURCES = [Path(modelfile.__file__), *sorted(Path(container.__file__).parent.glob("*.py"))]
 
 
@@ -51,20 +56,22 @@ def test_what_is_saved_is_loaded_bit_for_bit(tmp_path_factory, spec):
     assert modelfile.fingerprint(spec) == modelfile.fingerprint(loaded) == sha256(first).hexdigest()
 
 
-def test_the_file_of_each_version_stays_readable():
-    loaded = load(GOLDEN)
-    assert loaded.version == "1.0"
-    assert_same_spec(loaded, validate(golden_spec()))
-    loaded = load(GOLDEN_1_1)
-    assert loaded.version == "1.1"
-    assert_same_spec(loaded, validate(golden_spec_1_1()))
+@pytest.mark.parametrize("version", GOLDEN_SPECS)
+def test_the_file_of_each_version_stays_readable(version):
+    loaded = load(golden_file(version))
+    assert loaded.version == version
+    assert_same_spec(loaded, validate(GOLDEN_SPECS[version]()))
 
 
-@pytest.mark.parametrize(("golden", "spec"), [(GOLDEN, golden_spec), (GOLDEN_1_1, golden_spec_1_1)])
-def test_this_version_still_writes_the_golden_files(golden, spec, path):
+@pytest.mark.parametrize("version", GOLDEN_SPECS)
+def test_this_version_still_writes_the_golden_files(version, path):
     """A file that needs nothing newer is of the version that the oldest readers know."""
-    save(path, spec())
-    assert path.read_bytes() == golden.read_bytes()
+    save(path, GOLDEN_SPECS[version]())
+    assert path.read_bytes() == golden_file(version).read_bytes()
+
+
+def test_there_is_a_golden_file_of_the_newest_version():
+    assert list(GOLDEN_SPECS)[-1] == modelfile.VERSION
 
 
 def test_safetensors_reads_the_file(path):

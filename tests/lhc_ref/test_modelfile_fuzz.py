@@ -25,7 +25,7 @@ IN_THE_HEADER = {
 }  # fmt: skip
 JUNK = [
     None, True, False, 0, 1, 2, 3, 7, -1, 255, 65537, 2**30, 2**31, 2**63, 10**40, 0.5, 1.0, -0.0, 1e308, "", "x", "a",
-    "b", "image", "probabilities", "relu", "add", "softmax", "flatten", "same", "valid", "dense", "masked", "1.1",
+    "b", "image", "probabilities", "relu", "add", "softmax", "flatten", "same", "valid", "dense", "masked", "1.2",
     "2.0", "F32", "U8", "F64", "\ud800", "\0", "é" * 300, [], {}, [[]], [0, 0], [1, 1], [2, 2], [1], [1, 1, 1],
     [2**31, 2**31], [[0, 0], [0, 0]], [[1, 1], [1, 1]], {"layout": "dense"}, {"stride": [1, 1]},
 ]  # fmt: skip

@@ -26,6 +26,7 @@ def test_two_values():
     assert np.array_equal(oracle.mul(X, X), X * X)
     assert np.array_equal(oracle.mul(X, pixel), X * pixel)
     assert np.array_equal(oracle.sub(X, pixel), X - pixel)
+    assert np.array_equal(oracle.div(X, pixel), X / pixel)
     assert np.array_equal(oracle.concat(X, pixel * 0 + X, X[..., :1]), np.concatenate([X, X, X[..., :1]], -1))
 
 

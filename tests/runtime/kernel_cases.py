@@ -26,7 +26,7 @@ from tests.tolerances import softmax_bound, sum_bound, winograd_bound
 
 LAYOUTS = {layout.name: layout for layout in EVERY_LAYOUT}
 ENDS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh"]
-MAPS = [*ENDS, "scale", "mul", "sub"]
+MAPS = [*ENDS, "scale", "mul", "sub", "div"]
 CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
 MAX_CHANNELS = 2 * BLOCK + 1
 WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]

@@ -26,6 +26,7 @@ from runtime.kernels.vector import (
     add_tile,
     bias_tile,
     clamp_tile,
+    div_tile,
     fill_tile,
     load_tile,
     marker,
@@ -45,7 +46,7 @@ SHAPES = [(1, 1), (2, 1), (3, 2), (4, 3)]  # pixels, outputs: the smaller ones r
 KINDS = {"images": IMAGES, "channels": CHANNELS, "depthwise": DEPTHWISE, "patch": PATCH}
 TWINS = {
     f"{name}_tile": getattr(vector, f"_{name}_tile")
-    for name in ("bias", "load", "store", "clamp", "max", "add", "fill", "mul", "sub")
+    for name in ("bias", "load", "store", "clamp", "max", "add", "fill", "mul", "sub", "div")
 }
 TWINS |= {
     "scale_tile": vector._scale_tile,
@@ -116,6 +117,8 @@ def combined(which, array, other, pixels, outputs, out):
         acc = sub_tile(x, y)
     elif which == 2:
         acc = leaky_tile(x, y)
+    elif which == 3:
+        acc = div_tile(x, y)
     else:
         acc = fill_tile(other[0], pixels, outputs)
     store_tile(acc, out, OUT_AT, OUT_STRIDE, APART, pixels, outputs)
@@ -313,19 +316,26 @@ def test_atomic_counters(names):
     assert counters.tolist() == [1, 15, 3]
 
 
-COMBINED = [lambda x, y: x * y, lambda x, y: x - y, lambda x, y: np.where(x > 0, x, x * y), lambda x, y: y]
+COMBINED = [
+    lambda x, y: x * y,
+    lambda x, y: x - y,
+    lambda x, y: np.where(x > 0, x, x * y),
+    lambda x, y: x / y,
+    lambda x, y: y,
+]
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("which", range(len(COMBINED)))
-def test_products_differences_slopes_and_fills(program, shape, which):
+def test_products_differences_slopes_quotients_and_fills(program, shape, which):
     array, other = (integers(seed, 2000) for seed in (1, 2))
     array[:4] = -np.inf, np.nan, -0.0, np.inf
     out = out_array(shape[0])
     want = out.copy()
     for p, o, lane, place in places(*shape):
         at = p * OUT_STRIDE + o * APART + lane
-        want[place] = COMBINED[which](array[at], other[0] if which == 3 else other[at])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            want[place] = COMBINED[which](array[at], other[0] if which == 4 else other[at])
     program(combined)(which, array, other, *map(marker, shape), out)
     assert_identical(out, want)
 

@@ -11,7 +11,7 @@ from runtime.cuda.kernels.wide import quotient, remainder
 from runtime.cuda.step import ADD
 from runtime.kernels.step import Function
 
-LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, SWISH = (int(f) for f in Function)
+LEAKY_RELU, PRELU, SIGMOID, HARD_SIGMOID, HARD_SWISH, TANH, SCALE, MUL, SUB, DIV, SWISH = (int(f) for f in Function)
 ZERO, HALF, ONE, SIXTH = float32(0), float32(0.5), float32(1), float32(1 / 6)
 
 
@@ -75,6 +75,8 @@ def mapped(function, x, y, first, second, alpha, beta):
         return x * y
     if function == SUB:
         return x - y
+    if function == DIV:
+        return x / y
     if function == SCALE:
         return first * x + second
     return function_of(function, x, first, alpha, beta)

@@ -82,7 +82,7 @@ def zoo():
     moved = {"split": (6, 4, 2, 4), "order": (3, 0, 1, 2), "shape": (4, 6, 8)}
     return net(
         {"x": (6, 4, 8)},
-        ["soft", "max", "mean", "cut", "padded", "moved", "gated", "long", "diff", "limits", "late"],
+        ["soft", "max", "mean", "cut", "padded", "moved", "gated", "long", "diff", "share", "limits", "late"],
         ("conv2d", "c", ["x"], conv, {"kernel": array(3, 3, 4, 6), "bias": array(6)}),
         ("softmax", "soft", ["c"]),
         ("leaky_relu", "leaky", ["x"], {"slope": 0.1}),
@@ -98,6 +98,7 @@ def zoo():
         ("sigmoid", "s", ["pixel"]),
         ("mul", "gated", ["x", "s"]),
         ("sub", "diff", ["x", "s"]),
+        ("div", "share", ["x", "s"]),
         ("hard_swish", "hs", ["x"]),
         ("hard_sigmoid", "hsig", ["x"], {"alpha": 0.3, "beta": 0.4}),
         ("add", "sum", ["hs", "hsig"]),
