@@ -33,7 +33,7 @@ from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import InputError, ModelSpec, validate
 from runtime.bench import machine
-from runtime.cuda.gate import cuda, occupy, require_device, simulated
+from runtime.cuda.gate import cuda, event, occupy, require_device, simulated
 from runtime.cuda.model import OCCUPIED_TURNS, GpuModel
 from runtime.cuda.plan import GpuPlan
 from runtime.cuda.registry import ENTRIES, conv_entries, plain_entries
@@ -63,9 +63,9 @@ def seconds_of(call: Callable[[], Any], rounds: int, busy: Any = None) -> list[f
     """Seconds of so many calls by device events, after two that are not timed; with an array to keep the `busy` device
     at work meanwhile, what Python takes to launch is not in them.
     """
-    module, times = cuda(), []
+    times = []
     for number in range(rounds + 2):
-        before, after = module.event(), module.event()
+        before, after = event(), event()
         if busy is not None:
             occupy(busy, 1 if simulated() else OCCUPIED_TURNS)
         before.record()
@@ -86,11 +86,7 @@ def ceilings(rounds: int, toy: bool) -> dict[str, float]:
     copy_s = median(seconds_of(lambda: y.copy_to_device(x), rounds, busy))
     products_s = median(seconds_of(lambda: products[blocks, threads](x, turns), rounds, busy))
     macs = gpu_peer.CHAINS * gpu_peer.REPEATED * turns * blocks * threads
-    return {"bytes_per_s": _rate(8 * size, copy_s), "macs_per_s": _rate(macs, products_s)}
-
-
-def _rate(amount: float, seconds: float) -> float:
-    return amount / seconds if seconds else 0.0
+    return {"bytes_per_s": 8 * size / copy_s, "macs_per_s": macs / products_s}
 
 
 def compare(engine: str, got: np.ndarray, want: np.ndarray) -> float:
@@ -117,8 +113,8 @@ def layers(plan: GpuPlan, batch: int, times: Sequence[float], ceiling: dict[str,
                 "seconds": seconds,
                 "macs": macs,
                 "bytes": moved,
-                "of_macs_ceiling": _rate(_rate(macs, seconds), ceiling["macs_per_s"]),
-                "of_bytes_ceiling": _rate(_rate(moved, seconds), ceiling["bytes_per_s"]),
+                "of_macs_ceiling": macs / seconds / ceiling["macs_per_s"],
+                "of_bytes_ceiling": moved / seconds / ceiling["bytes_per_s"],
             }
         )
     return found
@@ -317,8 +313,6 @@ def main(argv: list[str] | None = None) -> int:
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    if simulated():
-        warnings.filterwarnings("ignore", "Simulator timings are bogus")
     warnings.filterwarnings("ignore", ".*Grid size")  # of small batches, and of toy runs
     end, rounds = time.perf_counter() + arguments.seconds, 1 if arguments.toy else arguments.rounds
     checkers_s = 0 if "checkers" in arguments.without or simulated() else 2 * CHECKERS_S

@@ -19,6 +19,7 @@ from runtime.bench.tables import (
     named,
     shape_name,
 )
+from runtime.commands.arguments import where
 from runtime.commands.report import shape_text, time_text
 
 Facts = Mapping[str, Any]
@@ -203,8 +204,9 @@ def layer_times(facts: Facts) -> str:
     slowest = sorted(facts["layers"], key=lambda row: -row["seconds"])[:MOST_BARS]
     rows = [_layer_bar(row) for row in facts["layers"] if row in slowest]
     left = len(facts["layers"]) - len(rows)
+    place = where(facts["setup"]["device"], profile["threads"])
     text = (
-        f"Where the time of a batch goes on {profile['threads']} threads, medians of {profile['repeats']} runs. "
+        f"Where the time of a batch goes on {place}, medians of {profile['repeats']} runs. "
         "The light part is the least time that the machine's limits allow. Beside the layers, a run of "
         f"{time_text(profile['run_s'])} takes {time_text(copies)} to copy images in and results out, and "
         f"{time_text(max(profile['rest_s'], 0.0))} to start and join threads."

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from runtime.commands.arguments import where
 from runtime.commands.report import shape_text, table, time_text
 
 Facts = Mapping[str, Any]
@@ -112,8 +113,8 @@ def _scaling(name: str, found: Facts) -> Iterator[str]:
 
 
 def _layers(facts: Facts) -> Iterator[str]:
-    roof = facts["roof"]
-    yield f"layers on {facts['profile']['threads']} threads: MACs of one image, GFLOP/s of the batch"
+    roof, setup = facts["roof"], facts["setup"]
+    yield f"layers on {where(setup['device'], facts['profile']['threads'])}: MACs of one image, GFLOP/s of the batch"
     if roof:
         memory = roof["bytes_per_s"][-1][1]
         yield f"this machine: {roof['flops'] / 1e9:,.0f} GFLOP/s of multiply-adds, {memory / 1e9:,.1f} GB/s from memory"
@@ -131,7 +132,11 @@ def _layers(facts: Facts) -> Iterator[str]:
         for row in facts["layers"]
     ]
     yield from table(head, rows, left=2)
-    yield f"{INDENT}why each kernel: lhc-run info {facts['file']} --batch {facts['setup']['batch']}"
+    if setup["device"] == "cpu":
+        yield f"{INDENT}why each kernel: lhc-run info {facts['file']} --batch {setup['batch']}"
+    else:
+        told = f"runtime.load({facts['file']!r}, device={setup['device']!r}).explain({setup['batch']})"
+        yield f"{INDENT}why each kernel: {told}"
 
 
 def _break_even(facts: Facts) -> Iterator[str]:

@@ -252,6 +252,8 @@ def _notes(facts: dict[str, Any]) -> list[str]:
     for key, when in (("busy_cores", "before the start"), ("busy_cores_meanwhile", "while this was timed")):
         if (here[key] or 0.0) > machine.LOUD_CORES:
             found.append(f"other programs kept {here[key]:.1f} cores busy {when}: do not trust the times")
+    if (device := facts["setup"]["device"]) != "cpu":
+        found.append(f"ours ran on {device}, with copies to it and back in its times; other engines ran on the CPU")
     if here["quota_cores"] is not None:
         found.append(f"a CPU quota of {here['quota_cores']:.3g} cores holds here")
     if here["throttled_s"] > 0:

@@ -6,6 +6,7 @@ which takes the place of the first where it is installed.
 
 import importlib
 import re
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,26 @@ def cuda() -> Any:
 def simulated() -> bool:
     """Whether kernels run in numba's simulator."""
     return bool(cuda().config.ENABLE_CUDASIM)
+
+
+class HostEvent:
+    """An event of the simulator, whose own have no time: the host's clock, as it runs everything before it returns."""
+
+    def record(self) -> None:
+        """Keep the time."""
+        self._at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def elapsed_time(self, later: "HostEvent") -> float:
+        """Milliseconds from this one to a later one."""
+        return 1e3 * (later._at - self._at)
+
+
+def event() -> Any:
+    """An event that tells when the device came to it."""
+    return HostEvent() if simulated() else cuda().event()
 
 
 def launcher(entry: Entry, blocks: int, stream: Any) -> Any:

@@ -13,7 +13,7 @@ import numpy as np
 from lhc_ref.modelfile import InputError, ModelSpec, infer_shapes
 from runtime import borders
 from runtime.cuda import memory
-from runtime.cuda.gate import cuda, failures, launcher, occupy, require_device, simulated
+from runtime.cuda.gate import cuda, event, failures, launcher, occupy, require_device, simulated
 from runtime.cuda.graphs import Graph
 from runtime.cuda.plan import USER, GpuPlan, Launch, build
 from runtime.cuda.registry import ENTRIES, LAYOUT, Entry
@@ -291,7 +291,7 @@ class GpuModel(Model):
                 run.values[name + USER] = values
             launches, busy = run.loaded.plan.launches, run.arena.take("busy", 1, "float32")
             for _ in range(repeats + 1):
-                marks = [cuda().event() for _ in range(len(launches) + 1)]
+                marks = [event() for _ in range(len(launches) + 1)]
                 occupy(busy, 1 if simulated() else OCCUPIED_TURNS * len(launches))
                 marks[0].record()
                 for launch, mark in zip(launches, marks[1:], strict=True):
@@ -307,7 +307,7 @@ class GpuModel(Model):
         require_count("images in x", batch)
         times, plan = self.time_launches(batch, repeats), self.gpu_plan(batch)
         total, of_layer, copies = sum(times), *plan.seconds_of_layers(times)
-        shares = [seconds / total if total else 0.0 for seconds in of_layer]
+        shares = [seconds / total for seconds in of_layer]
         layers = tuple(
             LayerTime(facts.layer, facts.kernel, seconds, share, (share,))
             for facts, seconds, share in zip(plan.facts, of_layer, shares, strict=True)

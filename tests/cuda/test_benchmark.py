@@ -53,7 +53,6 @@ def fails(channels_last):
 
 
 @launching
-@pytest.mark.filterwarnings("ignore:Simulator timings are bogus")
 def test_an_engine_that_fails_is_named_and_the_others_go_on(monkeypatch):
     monkeypatch.setattr(gpu.gpu_peer, "engines", lambda spec: {"cudnn-float32": fails})
     with turns():

@@ -1,12 +1,14 @@
 """`lhc-run --device cuda`: the same commands, the same answers."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lhc_ref.modelfile import save
 from runtime import cli
+from runtime.bench import processes
 from runtime.commands import verify
 from runtime.cuda import model as models
 from runtime.cuda.plan import build
@@ -71,11 +73,28 @@ def test_verify_compares_the_layers_that_the_gpu_runs():
 
 
 @launching
-@pytest.mark.skipif(SIMULATED, reason="the simulator has no clock: needs an NVIDIA GPU")
 def test_profile(run):
     status, text = run("profile", "--batch", "2", "--repeats", "2")
     assert status == 0
     assert "batch 2 on cuda: " in text
+
+
+@launching
+def test_bench_in_processes_of_their_own(run, monkeypatch):
+    if SIMULATED:
+        monkeypatch.setattr(processes, "WORKER", Path(__file__).with_name("simulated_worker.py"))
+    flags = ("--batch", "2", "--time", "0.02", "--warmup", "0.001", "--engine", "ours,ours-dense")
+    status, text = run("bench", *flags, "--json")
+    assert status == 0
+    found = json.loads(text)
+    assert found["setup"]["device"] == "cuda"
+    assert [entry["engine"] for entry in found["runs"]] == ["ours", "ours-dense"]
+    assert all(entry["answer"]["relative_difference"] < 1e-5 for entry in found["runs"])
+    facts = build(classifier(), 2).facts
+    assert [layer["layer"] for layer in found["layers"]] == [one.layer for one in facts]
+    assert all(layer["kernel"].endswith("__cuda") and layer["seconds"] > 0 for layer in found["layers"])
+    assert (found["roof"], found["break_even"], found["failed"]) == (None, [], {})
+    assert "ours ran on cuda, with copies to it and back in its times; other engines ran on the CPU" in found["notes"]
 
 
 @pytest.mark.skipif(AVAILABLE, reason="there is a GPU, or the simulator")

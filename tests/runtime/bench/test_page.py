@@ -102,6 +102,15 @@ def test_names_from_files_are_no_markup():
     assert "<script>alert" not in text
 
 
+def test_layers_that_ran_on_a_gpu_are_not_said_to_be_the_cpus():
+    facts = found.facts()
+    facts["setup"]["device"] = "cuda:1"
+    text = "\n".join(tables.lines(facts))
+    assert "layers on cuda:1: MACs" in text
+    assert "why each kernel: runtime.load('nets/a <net>.lhc', device='cuda:1').explain(8)" in text
+    assert "of a batch goes on cuda:1, medians" in page.render(facts)
+
+
 def test_an_interrupted_run_has_a_page_of_what_there_is():
     reader = Reader(page.render(found.nothing_measured()))
     assert reader.texts["h2"] == ["Engines"]
@@ -120,6 +129,8 @@ def test_the_text_has_every_table():
     assert "ours is 4.00x as fast as ours-dense" in text
     assert "ours by threads; Amdahl's law fitted: 0.0% serial" in text
     assert re.search(r"conv1 \+1 +f32_conv2d +0\.125 +1,000,000 +125,000 +125,000 +100 us +20\.0 +160\.0 +50%", text)
+    assert "layers on 2 threads: MACs" in text
+    assert "why each kernel: lhc-run info nets/a <net>.lhc --batch 8" in text
     assert re.search(r"3x3x16x32 +8x8x16 +8x8 +180 us +150 us +torch +always +0\.75", text)
 
 
