@@ -80,6 +80,7 @@ OPERATORS: Mapping[str, Handler] = {
     "PRelu": pointwise.prelu,
     "Pad": shapes.pad,
     "Pow": pointwise.power,
+    "Reciprocal": pointwise.reciprocal,
     "ReduceMax": windows.reduce,
     "ReduceMean": windows.reduce,
     "ReduceMin": windows.reduce,

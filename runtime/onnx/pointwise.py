@@ -165,14 +165,34 @@ def negative(b: Builder, op: Op) -> None:
 
 
 def div(b: Builder, op: Op) -> None:
-    """Div by a constant: multiplied by its reciprocal."""
+    """Div: by a value, of a value or a constant; by a constant, multiplied by its reciprocal."""
     first, second = _two(b, op)
-    if isinstance(second, Value):
-        raise Unsupported("a division by what the graph computes")
-    divisor = second.floats("a constant").astype(np.float64)
-    if not divisor.all():
-        raise Unsupported("a division by zero")
-    b.affine(op, data(first), 1 / divisor, np.zeros(()))
+    if isinstance(second, Constant):
+        divisor = second.floats("a constant").astype(np.float64)
+        if not divisor.all():
+            raise Unsupported("a division by zero")
+        b.affine(op, data(first), 1 / divisor, np.zeros(()))
+    elif isinstance(first, Constant):
+        _constant_by(b, op, first.floats("a constant"), second)
+    else:
+        x, y = alike(b, op, first, second)
+        if _is_pixel(x, y):
+            x = b.emit(op, "upsample", [x], {"factor": y.shape[:2]}, seen=(y.split, y.axes), last=False)
+        b.emit(op, "div", [x, y])
+
+
+def _constant_by(b: Builder, op: Op, given: np.ndarray, x: Value) -> None:
+    """A constant divided by a value: ones, as many as the value has numbers, times the constant; no rounding so far."""
+    x, (vector,) = b.vectors(op, x, given)
+    filled = b.emit(op, "clip", [x], {"low": 1.0, "high": 1.0}, last=False)
+    if (vector != 1).any():
+        filled = b.emit(op, "scale", [filled], tensors={"scale": vector.astype(np.float32)}, last=False)
+    b.emit(op, "div", [filled, x])
+
+
+def reciprocal(b: Builder, op: Op) -> None:
+    """Reciprocal: one divided by data."""
+    _constant_by(b, op, np.ones(()), data(b.take(op.inputs[0])))
 
 
 def power(b: Builder, op: Op) -> None:

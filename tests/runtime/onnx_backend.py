@@ -19,8 +19,8 @@ LIST = Path(__file__).with_name("onnx_backend_cases.json")
 CLAIMED = """
 Add AveragePool BatchNormalization Clip Concat Constant Conv ConvTranspose DepthToSpace Div Dropout Expand Flatten
 Gather Gemm GlobalAveragePool GlobalMaxPool HardSigmoid HardSwish Identity LeakyRelu MatMul Max MaxPool Min Mul Neg
-PRelu Pad Pow ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Slice Softmax SpaceToDepth Split
-Squeeze Sub Sum Swish Tanh Transpose Unsqueeze Upsample
+PRelu Pad Pow Reciprocal ReduceMax ReduceMean ReduceMin ReduceSum Relu Reshape Resize Sigmoid Slice Softmax SpaceToDepth
+Split Squeeze Sub Sum Swish Tanh Transpose Unsqueeze Upsample
 """.split()
 # What the importer says of a case that it refuses, or why it computes other numbers -> why it is not claimed.
 REASONS = {

@@ -27,6 +27,7 @@ from tests.runtime.onnx_nets import (  # noqa: E402  # they import onnx
     whole,
 )
 
+LIMITS = {"one": np.float32(1), "two": np.float32(2)}  # of divisors that round nothing
 POWERS = np.array([0.5, 1, 2, 4, 1, 0.25], np.float32)  # scales that round nothing
 
 
@@ -175,6 +176,32 @@ CASES = {
         t=whole(1, 6, 1, 1),
     ),
     "sub": images(node("Relu", "x", "r"), node("Sub", "r x", "y")),
+    "div": images(node("Clip", "x one two", "c"), node("Div", "x c", "y"), **LIMITS),
+    "div by a pixel": images(
+        node("GlobalMaxPool", "x", "p"), node("Clip", "p one two", "c"), node("Div", "x c", "y"), **LIMITS
+    ),
+    "div of a pixel": images(
+        node("GlobalMaxPool", "x", "p"), node("Clip", "x one two", "c"), node("Div", "p c", "y"), **LIMITS
+    ),
+    "div of a row": images(
+        node("ReduceMax", "x", "r", axes=[2]), node("Clip", "x one two", "c"), node("Div", "r c", "y"), **LIMITS
+    ),
+    "div of features": images(
+        node("Flatten", "x", "f"), node("Clip", "f one two", "c"), node("Div", "f c", "y"), **LIMITS
+    ),
+    "div of constants by data": images(
+        node("Clip", "x one two", "c"),
+        node("Div", "s c", "a"),
+        node("Div", "minus c", "b"),
+        node("Add", "a b", "y"),
+        s=whole(1, 6, 1, 1),
+        minus=np.float32(-3),
+        **LIMITS,
+    ),
+    "div of a constant image by data": images(
+        node("Clip", "x one two", "c"), node("Div", "s c", "y"), s=whole(1, 1, 6, 7, 5), **LIMITS
+    ),
+    "reciprocal": images(node("Clip", "x one two", "c"), node("Reciprocal", "c", "y"), **LIMITS),
     "one pixel for all": images(
         node("GlobalMaxPool", "x", "p"), node("Mul", "p x", "m"), node("Add", "p m", "a"), node("Sub", "a p", "y")
     ),
@@ -291,6 +318,10 @@ ROUNDED = {
     "tanh": images(node("Tanh", "x", "y")),
     "hard swish": images(node("HardSwish", "x", "y")),
     "swish": images(node("Sigmoid", "x", "s"), node("Mul", "x s", "y")),
+    "div": images(node("Sigmoid", "x", "s"), node("Div", "x s", "y")),
+    "div of a pixel": images(node("GlobalMaxPool", "x", "p"), node("Sigmoid", "x", "s"), node("Div", "p s", "y")),
+    "div of a constant": images(node("Sigmoid", "x", "s"), node("Div", "c s", "y"), c=normal(1, 6, 1, 1)),
+    "reciprocal": images(node("Sigmoid", "x", "s"), node("Reciprocal", "s", "y")),
 }
 
 
@@ -301,6 +332,14 @@ def test_operators_that_round_are_within_their_bounds(name, tmp_path):
     value, bound = value_and_bound(loaded, x["x"])
     assert_within(loaded.run(x), value, bound, np.float32)
     assert_within(reference(model, x)["y"].astype(np.float32), value, bound, np.float32)
+
+
+def test_a_constant_by_zero_infinity_and_nan_is_what_ieee_says(tmp_path):
+    x = np.array([0, -0.0, np.inf, -np.inf, np.nan, 4], np.float32).reshape(1, 6, 1, 1)
+    for nodes in ([node("Reciprocal", "x", "y")], [node("Div", "c x", "y")]):
+        got = load(tmp_path, images(*nodes, size=(6, 1, 1), c=np.float32(3))).run(x)
+        np.testing.assert_array_equal(got.ravel()[:5], [np.inf, -np.inf, 0, 0, np.nan])
+        assert got.ravel()[5] in (0.25, 0.75)
 
 
 def test_an_old_softmax_is_over_all_axes_but_the_batch(tmp_path):
@@ -495,7 +534,7 @@ REFUSED = {
         node("Expand", "a b", "r"), node("Add", "x r", "y"), a=whole(1, 5), b=np.array([2**40, 1])
     ),
     "inputs or attributes that do not fit": images(node("Clip", "x low", "y"), low=np.zeros(2, np.float32)),
-    "a division by what the graph computes": images(node("Relu", "x", "r"), node("Div", "x r", "y")),
+    "a division by zero": images(node("Div", "x z", "y"), z=np.array([1, 0, 1, 1, 1, 1], np.float32)[:, None, None]),
     "coordinate_transformation_mode 'other'": images(
         node("Resize", "x _ s", "y", coordinate_transformation_mode="other"), s=np.array([1, 1, 2, 1], np.float32)
     ),
