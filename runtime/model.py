@@ -76,7 +76,8 @@ class Model:
         self.views = views or views_of(self.spec, View.same)
         self._input_views, self._output_views = self.views
         self._transforms = source is None or source.winograd
-        self._drafts: dict[str, Draft] = {}
+        self._drafts: dict[str, Draft] = {}  # until they are laid out, or another layout is chosen
+        self._cycles: dict[str, float] = {}
         self._plans: dict[str, Plan] = {}
         self._plan_lock = threading.RLock()
         self._executor = Executor()
@@ -93,17 +94,33 @@ class Model:
             if layout.name not in self._plans:
                 made, timed = self._draft(layout), self._timed.get(layout.name)
                 self._plans[layout.name] = build(self.spec, decide(made, timed) if timed else made)
+                del self._drafts[layout.name]  # Why: it has every weight that does not exist, as a zero.
             return self._plans[layout.name]
 
     def _draft(self, layout: Layout) -> Draft:
         with self._plan_lock:
             if layout.name not in self._drafts:
-                self._drafts[layout.name] = draft(self.spec, layout, self._transforms)
+                self._drafts[layout.name] = made = draft(self.spec, layout, self._transforms)
+                self._cycles[layout.name] = made.cycles
             return self._drafts[layout.name]
 
     def layouts(self, batch: int) -> list[tuple[Layout, int]]:
         """How a batch is cut: (layout, number of images) in order."""
-        return cut(batch, lambda layout: self._draft(layout).cycles)
+        parts = cut(batch, self._predicted_cycles)
+        if self._drafts:
+            self._forget_drafts(kept={layout.name for layout, _ in parts})
+        return parts
+
+    def _predicted_cycles(self, layout: Layout) -> float:
+        with self._plan_lock:
+            if layout.name not in self._cycles:
+                self._draft(layout)
+            return self._cycles[layout.name]
+
+    def _forget_drafts(self, kept: set[str]) -> None:
+        with self._plan_lock:
+            for name in self._drafts.keys() - kept:
+                del self._drafts[name]
 
     def transformed(self, batch: int) -> frozenset[str]:
         """Names of the nodes that a batch size computes by Winograd's transform, whose rounding has another bound: see

@@ -1,7 +1,9 @@
 """The model as users have it: arrays in and out, errors, batch sizes, memory, pickling."""
 
+import gc
 import pickle
 import re
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 import runtime
 from lhc_ref import modelfile
 from lhc_ref.errors import InputError, ModelFileError
+from lhc_ref.modelfile import MaskedKernel
 from runtime import execute
 from runtime import model as models
 from runtime.kernels.machine import LANES
@@ -254,6 +257,23 @@ def test_packed_memory_is_that_of_every_layout_that_a_batch_runs_in():
         assert model.packed_bytes(batch) == sum(model.plan(layout).bytes for layout in layouts) > 0
     with pytest.raises(InputError, match="batch: expected a whole number"):
         model.packed_bytes(0)
+
+
+def test_weights_that_do_not_exist_take_no_memory_once_a_batch_has_run(monkeypatch):
+    made, dense = [], MaskedKernel.dense
+
+    def watched(kernel):
+        whole = dense(kernel)
+        made.append(weakref.ref(whole))
+        return whole
+
+    monkeypatch.setattr(MaskedKernel, "dense", watched)
+    model = Model(classifier())
+    for batch in BATCHES:
+        model.run(images(batch))
+        gc.collect()
+        assert made
+        assert all(whole() is None for whole in made)
 
 
 def test_replacing_a_spec_changes_nothing_of_another_model():
