@@ -381,7 +381,7 @@ def test_a_divisor_that_may_be_zero_has_an_infinite_bound():
     nodes = (Node("sub", "s", ("b", "z"), "d"), Node("div", "q", ("a", "d"), "y"))
     spec = ModelSpec(tuple(InputSpec(name, (4,)) for name in "abz"), ("y",), nodes)
     inputs = {
-        "a": np.array([[0, 1, 1, 1]], F32),
+        "a": np.array([[0, 1, 1e-38, 1]], F32),
         "b": np.array([[3, 3, 1e-38, 3]], F32),
         "z": np.array([[3, 3, 0, 3 - 2**-22]], F32),
     }

@@ -137,6 +137,14 @@ MODELFILE = (
         "np.where(magnitude < LARGEST / 2, bound, np.inf)", "bound", EVALUATE,
     ),
     Mutant(
+        "bound-of-a-quotient-without-the-divisors-error", "lhc_ref/bounds.py",
+        "(a.bound + np.abs(y) * b.bound) / least", "a.bound / least", EVALUATE, within="_div_bound",
+    ),
+    Mutant(
+        "bound-of-a-quotient-by-what-may-be-zero", "lhc_ref/bounds.py",
+        "np.maximum(np.abs(b.value) - b.bound, 0)", "np.abs(np.abs(b.value) - b.bound)", EVALUATE, within="_div_bound",
+    ),
+    Mutant(
         "bound-of-softmax-without-exp", "lhc_ref/bounds.py",
         "(2 * EXP_ULPS + 1) * U32", "U32", SURVIVORS, within="_softmax_bound",
     ),

@@ -338,6 +338,14 @@ RUNTIME = (
         "b.fsub(b.fmul(b.fadd(q, constant(1)), power), constant(1))", VECTOR, within="tanh_code", compiled=True,
     ),
     Mutant(
+        "map-subtracts-where-it-divides", "runtime/kernels/mapping.py",
+        "function == SUB", "function != MUL", CONTRACT, within="map_numbers",
+    ),
+    Mutant(
+        "map-divides-by-the-dividend", "runtime/kernels/vector.py",
+        "b.fdiv(x, y)", "b.fdiv(y, x)", VECTOR, within="div_tile", compiled=True,
+    ),
+    Mutant(
         "kernel-pool-counts-padding", "runtime/kernels/other.py",
         "np.float32(1.0 / ((bottom - top) * (right - left)))", 'np.float32(1.0 / (step["kh"] * step["kw"]))', CONTRACT,
         quick=True,
