@@ -270,6 +270,7 @@ def torch_operators(engine: Any) -> Dict[str, Callable[..., Any]]:
         "Add": lambda a, _, x, y: x + y,
         "Sub": lambda a, _, x, y: x - y,
         "Mul": lambda a, _, x, y: x * y,
+        "Div": lambda a, _, x, y: x / y,
         "Concat": lambda a, _, *xs: engine.cat(xs, a["axis"]),
         "Flatten": lambda a, _, x: x.flatten(1),
         "Transpose": lambda a, _, x: x.permute(*a["perm"]),
