@@ -21,6 +21,7 @@ from runtime.kernels import engine, team
 SEATS = 255
 WAIT_NS = 3_000_000  # of a worker, looking out, before it sleeps; after some tens of us it lets others have its core
 NAP_S = 0.5e-3  # of a worker in vain, where it cannot sleep until it is rung
+STACK_BYTES = 2**21  # of a worker: kernels take up to 600 KB, and a program may have set fewer for its own threads
 
 
 class Pool:
@@ -59,7 +60,8 @@ class Pool:
                 seat = len(self._workers)
                 worker = threading.Thread(target=self._serve, args=(seat,), name=f"lhc worker {seat}", daemon=True)
                 try:
-                    worker.start()
+                    with _stacks_of(STACK_BYTES):
+                        worker.start()
                 except RuntimeError as error:  # a limit on the number of threads
                     self._closed = True
                     warnings.warn(
@@ -85,6 +87,16 @@ class Pool:
         team.stop(self._board, len(workers))
         for worker in workers:
             worker.join()
+
+
+@contextmanager
+def _stacks_of(size: int) -> Iterator[None]:
+    """Threads that start meanwhile have a stack of so many bytes."""
+    before = threading.stack_size(size)
+    try:
+        yield
+    finally:
+        threading.stack_size(before)
 
 
 def _users(shared: tuple[Any, ...]) -> int:

@@ -16,10 +16,11 @@ import pytest
 from lhc_ref.errors import InputError
 from runtime import pool
 from runtime.execute import lying
-from runtime.kernels import engine, options, team
+from runtime.kernels import engine, options, team, winograd
 from runtime.kernels.indirect import task_address
 from runtime.kernels.machine import LANES
 from runtime.kernels.step import USER
+from runtime.kernels.vector import NEAR_SIZE
 from runtime.layout import IMAGES
 from runtime.model import Model
 from tests.runtime.nets import classifier, images, needs_compiled, net
@@ -258,6 +259,27 @@ def test_numbas_own_threads_are_left_alone(eager):
     before = numba.get_num_threads()
     Model(classifier()).run(images(LANES), threads=2)
     assert numba.get_num_threads() == before
+
+
+@needs_compiled
+def test_workers_have_room_on_their_stacks_whatever_the_programs_threads_have(monkeypatch):
+    sizes, start = [], threading.Thread.start
+
+    def watched(thread):
+        sizes.append(threading.stack_size())  # which sets it to 0
+        threading.stack_size(sizes[-1])
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", watched)
+    made, before = pool.Pool(), threading.stack_size(2**15)
+    try:
+        made._start(2)
+    finally:
+        after = threading.stack_size(before)
+        made.close()
+    assert after == 2**15
+    assert len(sizes) == 2
+    assert min(sizes) >= 4 * (winograd.MEMORY_SIZE + NEAR_SIZE) + 2**20  # and a megabyte for Python
 
 
 # --- Processes -------------------------------------------------------------------------------------------------------
