@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 from lhc_ref import extras
@@ -87,7 +88,27 @@ def require_device(device: str) -> int:
         ) from error
     if number >= found:
         raise InputError(f"device {device!r}: expected a number below {found}, got {number}. Use another device.")
+    if not simulated():
+        _require_compiler(device, tuple(module.gpus[number].compute_capability))
     return number
+
+
+@cache
+def _require_compiler(device: str, capability: tuple[int, int]) -> None:
+    """Raise InputError where nothing compiles for a device; compiles a kernel that does nothing, .02 to .6 s."""
+    try:
+        cuda().compile_ptx(_nothing, (), cc=capability)
+    except (
+        Exception
+    ) as error:  # Why: no NVVM, a GPU too old for it, or NumPy too new for numba-cuda, each with its own.
+        raise InputError(
+            f"device {device!r}: expected a compiler for compute capability {'.'.join(map(str, capability))}, got "
+            f"{_first_line(error)!r}. Install versions that go together: pip install 'lhc[cuda]'; or use device='cpu'."
+        ) from error
+
+
+def _nothing() -> None:
+    """A kernel, to see whether one compiles."""
 
 
 def _first_line(error: Exception) -> str:

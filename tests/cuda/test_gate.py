@@ -2,6 +2,7 @@
 
 import pickle
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,6 +53,42 @@ def test_storage_is_the_gpus_alone(path):
 def test_a_number_without_a_device_is_refused(path):
     with pytest.raises(InputError, match=r"device 'cuda:99': expected a number below \d+, got 99"):
         runtime.load(path, device="cuda:99")
+
+
+class OneGpu:
+    """numba.cuda as on a machine with a GPU, where compiling ends as a test says."""
+
+    gpus = (SimpleNamespace(compute_capability=(9, 0)),)
+    config = SimpleNamespace(ENABLE_CUDASIM=False)
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def compile_ptx(self, function, signature, cc):
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (AttributeError("module 'numpy' has no attribute 'row_stack'"), "has no attribute 'row_stack'"),
+        (
+            ImportError("libNVVM cannot be found. Do `conda install cudatoolkit`:\nlibnvvm.so"),
+            "libNVVM cannot be found",
+        ),
+    ],
+)
+def test_a_compiler_that_does_not_work_is_told_when_a_model_is_loaded(path, monkeypatch, error, text):
+    monkeypatch.setattr(gate, "cuda", lambda: OneGpu(error))
+    gate._require_compiler.cache_clear()
+    with pytest.raises(InputError, match=r"'cuda': expected a compiler for compute capability 9\.0, got ") as e:
+        runtime.load(path, device="cuda")
+    assert text in str(e.value)
+    assert "pip install 'lhc[cuda]'" in str(e.value)
+    monkeypatch.setattr(gate, "cuda", OneGpu)
+    assert runtime.load(path, device="cuda").device == "cuda"
+    gate._require_compiler.cache_clear()
 
 
 @launching
