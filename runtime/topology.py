@@ -22,7 +22,7 @@ class Topology:
     @property
     def density(self) -> float:
         """Existing weights over all of kh*kw*c_in*c_out; a grouped layer's absent weights count as missing."""
-        return float(self.kept.mean())
+        return np.count_nonzero(self.kept) / self.kept.size
 
     def rows(self, tile_channels: int) -> np.ndarray:
         """bool[tiles, kh, kw, c_in]: the (tap, input channel) pairs that any output channel of a tile keeps.
@@ -62,14 +62,18 @@ def of_layer(layer: Layer) -> Topology:
     return Topology(kept)
 
 
+def masked_kernel(layer: Layer) -> np.ndarray:
+    """f32[kh, kw, c_in / groups, c_out]; absent weights are zero."""
+    assert layer.kernel is not None, "only convolutions have a kernel"
+    return layer.kernel if layer.mask is None else np.where(layer.mask, layer.kernel, np.float32(0))
+
+
 def full_kernel(layer: Layer) -> np.ndarray:
     """f32[kh, kw, c_in, c_out] with all input channels; absent weights are zero."""
-    kernel = layer.kernel
-    assert kernel is not None, "only convolutions have a kernel"
-    masked = kernel if layer.mask is None else np.where(layer.mask, kernel, np.float32(0))
+    masked = masked_kernel(layer)
     if layer.groups == 1:
         return masked
-    kh, kw, c_group, c_out = kernel.shape
+    kh, kw, c_group, c_out = masked.shape
     full = np.zeros((kh, kw, c_group * layer.groups, c_out), np.float32)
     per_group = c_out // layer.groups
     for g in range(layer.groups):

@@ -106,7 +106,11 @@ def read_mapping(path: str) -> dict[str, tuple[str, ...]]:
     """Modules by node, of a TOML file `node = "module"` or `node = ["module", "batch norm"]`."""
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise InputError(
+            f"{path}: expected a TOML file, got '{error.strerror or error}'. Check the path; --propose writes one."
+        ) from error
+    except ValueError as error:
         raise InputError(f"{path}: expected a TOML file, got '{error}'. Correct it.") from error
     mapped = {node: (names,) if isinstance(names, str) else names for node, names in table.items()}
     for node, names in mapped.items():

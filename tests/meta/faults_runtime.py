@@ -55,9 +55,13 @@ RUNTIME = (
         "reduce(np.bitwise_and, (words[..., i] for i in range(words.shape[-1])))", PACK, quick=True,
     ),
     Mutant(
-        "pack-groups-read-the-first-groups-inputs", "runtime/topology.py",
+        "pack-groups-read-the-first-groups-inputs", "runtime/pack.py",
+        "ci - co // (c_out // layer.groups) * c_group", "ci + 0 * co", PACK,
+    ),
+    Mutant(
+        "winograd-groups-read-the-first-groups-inputs", "runtime/topology.py",
         "full[:, :, g * c_group : (g + 1) * c_group, out] = masked[..., out]",
-        "full[:, :, :c_group, out] = masked[..., out]", CONTRACT,
+        "full[:, :, :c_group, out] = masked[..., out]", ("tests/runtime/test_winograd.py",),
     ),
     Mutant(
         "pack-drops-the-last-channel-of-an-odd-number", "runtime/pack.py",
@@ -88,8 +92,7 @@ RUNTIME = (
     ),
     Mutant(
         "pack-depthwise-shifts-channels", "runtime/pack.py",
-        "kernel.reshape(taps, c, c)[:, np.arange(c), np.arange(c)]",
-        "kernel.reshape(taps, c, c)[:, np.arange(c) - 1, np.arange(c) - 1]", PACK,
+        "kernel.reshape(taps, c)", "kernel.reshape(taps, c)[:, np.arange(c) - 1]", PACK,
     ),
     Mutant(
         "pack-ranges-unchecked", "runtime/pack.py",

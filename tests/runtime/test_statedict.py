@@ -211,6 +211,11 @@ def test_convert_by_the_proposed_mapping(tmp_path, capsys):
     [
         (None, [], "expected --like GRAPH beside a state dict, got none"),
         ("a = ", ["--mapping", "map.toml"], "expected a TOML file"),
+        (
+            "",
+            ["--mapping", "no.toml"],
+            "no.toml: expected a TOML file, got .No such file or directory.. Check the path;",
+        ),
         ("a = 3", ["--mapping", "map.toml"], "expected a module's name, or a list of names, for 'a', got 3"),
     ],
 )
