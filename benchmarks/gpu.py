@@ -5,18 +5,15 @@ Then each net: outputs against float64, the whole net by device events as it is 
 between launches, with its share of the ceilings; beside it, where PyTorch is installed, cuDNN on the same net with its
 zeros, in float32 (TF32 off), TF32 and bfloat16. Last, where compute-sanitizer is installed, every tile and operator
 under its checks of memory and of races. An engine that fails is named and the others go on; what has been found is
-written after every net, so that a run that is cut short leaves something.
+written after every engine and checker, so that a run that is cut short leaves something.
 
 `--toy` does the same with small nets, in numba's simulator too (NUMBA_ENABLE_CUDASIM=1), where times mean nothing.
 """
 
 import argparse
-import importlib.util
 import json
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 import time
 import warnings
@@ -28,11 +25,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import gpu_peer, problems
+from benchmarks import gpu_checks, gpu_peer, problems
 from lhc_ref.evaluate import evaluate
 from lhc_ref.files import atomic_write_text
 from lhc_ref.modelfile import InputError, ModelSpec, validate
 from runtime.bench import machine
+from runtime.commands.arguments import whole
 from runtime.cuda.gate import cuda, event, occupy, require_device, simulated
 from runtime.cuda.model import OCCUPIED_TURNS, GpuModel
 from runtime.cuda.plan import GpuPlan
@@ -55,8 +53,10 @@ TOLERATED = {"float32": 1e-4, "float16": 3e-2, "cudnn-float32": 1e-4, "cudnn-tf3
 TOTAL_S, TESTS_S, CHECKERS_S, NET_S = 540, 180, 60, 60  # seconds: of all; of the tests, each checker, and a net at most
 # The simulator runs every thread as one of Python's, slower the more there are.
 SIMULATED_ENTRIES = (*conv_entries((Tile(16, 2, 2, 2),)), *plain_entries(8, 2, 4))
-PARTS = ("tests", "engines", "trial", "checkers")
-CHECKED_TESTS = "registered_tile or golden_graphs or functions_behind"  # what runs under the checkers
+PARTS = ("tests", "nets", "engines", "trial", "checkers")
+NO_TIME = "not measured, no time is left"
+
+Report = dict[str, Any]
 
 
 def seconds_of(call: Callable[[], Any], rounds: int, busy: Any = None) -> list[float]:
@@ -121,17 +121,23 @@ def layers(plan: GpuPlan, batch: int, times: Sequence[float], ceiling: dict[str,
 
 
 def measure(
-    problem: tuple[str, int, float], rounds: int, toy: bool, ceiling: dict[str, float], without: Sequence[str]
-) -> dict[str, Any]:
-    """One net with every engine; what went wrong with one stands in its entry, under "error"."""
-    name, batch, floor = problem
-    began = time.perf_counter()
-    spec = validate(problems.find(name, toy).make())
+    result: Report,
+    rounds: int,
+    toy: bool,
+    ceiling: dict[str, float],
+    without: Sequence[str],
+    end: float = np.inf,
+    keep: Callable[[], None] = lambda: None,
+) -> None:
+    """One net with every engine, into the result's "engines", with a call of `keep` after each. What went wrong with
+    one stands in its entry, under "error", as does that the clock's second `end` was over before its turn.
+    """
+    began, batch = time.perf_counter(), result["batch"]
+    spec = validate(problems.find(result["problem"], toy).make())
     rng = np.random.default_rng(0)
     x = rng.standard_normal((batch, *spec.inputs[0].shape), np.float32)
     checked = min(batch, CHECKED, max(1, CHECKED_NUMBERS // x[0].size))
     want = evaluate(spec, {spec.inputs[0].name: x[:checked]})[spec.outputs[0]]
-    result: dict[str, Any] = {"problem": name, "batch": batch, "floor": floor, "engines": {}}
     calls: dict[str, Callable[[], dict[str, Any]]] = {
         storage: partial(
             _ours, spec, storage, x, want, rounds, ceiling, storage == "float32" and "trial" not in without
@@ -143,12 +149,15 @@ def measure(
             engine: partial(_theirs, engine, make, x, want, rounds) for engine, make in gpu_peer.engines(spec).items()
         }
     for engine, call in calls.items():
+        if time.perf_counter() > end:
+            result["engines"][engine] = {"error": NO_TIME}
+            continue
         try:
             result["engines"][engine] = call()
             result["engines"][engine]["took_s"] = time.perf_counter() - began
         except Exception as error:  # Why so wide: a wrong answer, or whatever PyTorch or a driver raises
             result["engines"][engine] = {"error": f"{type(error).__name__}: {error}"[:500]}
-    return result
+        keep()
 
 
 def _theirs(
@@ -269,41 +278,11 @@ def rows(report: dict[str, Any]) -> list[str]:
     return text
 
 
-PYTEST = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider", "-p", "no:benchmark"]
-PARALLEL = ["-n", "auto"] if importlib.util.find_spec("xdist") else []
-
-
-def run_tests(toy: bool) -> dict[str, Any]:
-    """The GPU's tests on this GPU; in toy runs only that they are found."""
-    return _command([*PYTEST, *PARALLEL, "tests/cuda", *["--collect-only"] * toy], TESTS_S)
-
-
-def run_checkers(left_s: float) -> dict[str, Any]:
-    """Every tile and operator under compute-sanitizer, in the time that is left."""
-    program = shutil.which("compute-sanitizer") or shutil.which("compute-sanitizer", path="/usr/local/cuda/bin")
-    if program is None:
-        return {"skipped": "compute-sanitizer is not installed; it comes with the CUDA toolkit"}
-    tests = [*PYTEST, "-x", "tests/cuda/test_kernels.py", "-k", CHECKED_TESTS]
-    tools = ("memcheck", "racecheck")
-    return {
-        tool: _command([program, "--tool", tool, "--error-exitcode", "3", *tests], max(left_s / len(tools), CHECKERS_S))
-        for tool in tools
-    }
-
-
-def _command(command: list[str], limit_s: float) -> dict[str, Any]:
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        return {"command": command, "status": f"took more than {limit_s} s"}
-    return {"command": command, "status": done.returncode, "output": (done.stdout + done.stderr)[-4000:]}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Measure and print; exit code 1: a wrong answer, a test or engine that fails, no time left; 2: no GPU."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("build/benchmarks/gpu.json"))
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=whole(1), default=20)
     parser.add_argument("--seconds", type=float, default=TOTAL_S, help=f"that all may take (default {TOTAL_S})")
     parser.add_argument("--toy", action="store_true", help="small nets; shows that everything runs")
     parser.add_argument("--without", nargs="+", default=[], choices=PARTS, help="what to leave out")
@@ -314,43 +293,72 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     warnings.filterwarnings("ignore", ".*Grid size")  # of small batches, and of toy runs
-    end, rounds = time.perf_counter() + arguments.seconds, 1 if arguments.toy else arguments.rounds
-    checkers_s = 0 if "checkers" in arguments.without or simulated() else 2 * CHECKERS_S
-    report: dict[str, Any] = {
+    report: Report = {
         "command": shlex.join(["python", "-m", "benchmarks.gpu", *(sys.argv[1:] if argv is None else argv)]),
         "machine": {**machine.facts(), **gpu_peer.facts()},
         "toy": arguments.toy,
         "results": [],
     }
-    right = True
-    if "tests" not in arguments.without:
-        report["tests"] = run_tests(arguments.toy)
-        right = report["tests"]["status"] == 0
-        print("tests: passed" if right else f"tests: {report['tests']}", flush=True)
-        _write(arguments.out, report)
-    report["ceilings"] = ceilings(rounds, arguments.toy)
+    keep = partial(_write, arguments.out, report)
+    keep()  # Why before anything is found: a file that cannot be written is told at once
+    return 0 if _run(arguments, report, keep) else 1
+
+
+def _run(arguments: argparse.Namespace, report: Report, keep: Callable[[], None]) -> bool:
+    """All parts, each kept when it is done; whether nothing failed and there was time for all."""
+    end, without, right = time.perf_counter() + arguments.seconds, arguments.without, True
+    checked = "checkers" not in without and not simulated()
+    program = gpu_checks.sanitizer() if checked else None
+    end_of_nets = end - (len(gpu_checks.TOOLS) * CHECKERS_S if program else 0)
+    if "tests" not in without:
+        left_s = end_of_nets - time.perf_counter()
+        tests = gpu_checks.run_tests(arguments.toy, left_s if "nets" in without else min(TESTS_S, left_s))
+        report["tests"], right = tests, tests["status"] == 0
+        print("tests: passed" if right else f"tests: {tests}", flush=True)
+        keep()
+    if "nets" not in without:
+        right &= _run_nets(arguments, end_of_nets, report, keep)
+    if checked:
+        right &= _run_checkers(program, end, report, keep)
+    return right
+
+
+def _run_nets(arguments: argparse.Namespace, end: float, report: Report, keep: Callable[[], None]) -> bool:
+    """The ceilings and every net; whether nothing failed and there was time for all."""
+    rounds, toy, right = 1 if arguments.toy else arguments.rounds, arguments.toy, True
+    report["ceilings"] = ceilings(rounds, toy)
     print(f"ceilings: {report['ceilings']}", flush=True)
-    for problem in TOY_NETS if arguments.toy else NETS:
-        if end - time.perf_counter() < NET_S + checkers_s:
-            print(f"{problem[0]}, batch {problem[1]}: not measured, no time is left", flush=True)
+    keep()
+    for name, batch, floor in TOY_NETS if toy else NETS:
+        if end - time.perf_counter() < NET_S:
+            print(f"{name}, batch {batch}: {NO_TIME}", flush=True)
             right = False
             continue
-        result = measure(problem, rounds, arguments.toy, report["ceilings"], arguments.without)
-        right &= not any("error" in entry for entry in result["engines"].values())
+        result: Report = {"problem": name, "batch": batch, "floor": floor, "engines": {}}
         report["results"].append(result)
+        measure(result, rounds, toy, report["ceilings"], arguments.without, end, keep)
+        right &= not any("error" in entry for entry in result["engines"].values())
         print("\n".join(lines(result)), flush=True)
-        _write(arguments.out, report)
-    if checkers_s:
-        report["checkers"] = run_checkers(end - time.perf_counter())
-        for tool, found in report["checkers"].items():
-            clean = tool == "skipped" or found["status"] == 0
-            right &= clean
-            print(f"{tool}: {'clean' if clean and tool != 'skipped' else found}", flush=True)
-    _write(arguments.out, report)
-    return 0 if right else 1
+    return right
 
 
-def _write(out: Path, report: dict[str, Any]) -> None:
+def _run_checkers(program: str | None, end: float, report: Report, keep: Callable[[], None]) -> bool:
+    """Each checker, where there is one, in its share of the time that is left; whether they found nothing."""
+    report["checkers"] = found = {}
+    if program is None:
+        found["skipped"] = gpu_checks.NO_SANITIZER
+        print(f"checkers: {gpu_checks.NO_SANITIZER}", flush=True)
+    else:
+        for number, tool in enumerate(gpu_checks.TOOLS):
+            limit_s = max((end - time.perf_counter()) / (len(gpu_checks.TOOLS) - number), CHECKERS_S)
+            found[tool] = gpu_checks.run_checker(program, tool, limit_s)
+            print(f"{tool}: {'clean' if found[tool]['status'] == 0 else found[tool]}", flush=True)
+            keep()
+    keep()
+    return program is None or all(done["status"] == 0 for done in found.values())
+
+
+def _write(out: Path, report: Report) -> None:
     if out == Path(os.devnull):
         return
     out.parent.mkdir(parents=True, exist_ok=True)

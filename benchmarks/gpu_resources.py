@@ -94,10 +94,15 @@ def _linked(link: SimpleNamespace, text: str, architecture: int, options: list[s
     return log.decode()
 
 
-def _ptxas() -> Assembler:
+def toolkit_program(name: str) -> str | None:
+    """A program of a CUDA toolkit, or of NVIDIA's wheels; None where there is none."""
     homes = [os.environ.get("CUDA_HOME", ""), "/usr/local/cuda", *(f"{path}/nvidia/cu13" for path in sys.path)]
-    places = [shutil.which("ptxas"), *(shutil.which("ptxas", path=f"{home}/bin") for home in homes)]
-    program = next((place for place in places if place), None)
+    places = [shutil.which(name), *(shutil.which(name, path=f"{home}/bin") for home in homes)]
+    return next((place for place in places if place), None)
+
+
+def _ptxas() -> Assembler:
+    program = toolkit_program("ptxas")
     if program is None:
         raise MissingToolError("assembler: found neither nvJitLink nor ptxas. Install one: pip install 'lhc[cuda]'")
 
