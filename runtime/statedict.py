@@ -14,6 +14,7 @@ from runtime.masks import sparse_dense, with_mask
 
 Arrays = dict[str, np.ndarray]
 EPSILON = 1e-5  # of torch.nn.BatchNorm2d, which no state dict holds
+PARAMETERS = {"weight", "bias", "running_mean", "running_var"}
 DTYPES = {
     "F32": "<f4", "F16": "<f2", "F64": "<f8", "BF16": "<u2",
     "BOOL": "?", "U8": "u1", "I8": "i1", "I32": "<i4", "I64": "<i8",
@@ -57,7 +58,17 @@ def modules_of(tensors: Mapping[str, np.ndarray]) -> dict[str, Arrays]:
                 roles[role] = roles.pop(f"{role}_orig")
             if mask is not None and role in roles:
                 roles[role] = np.where(_full(mask, roles[role].shape, f"{module}.{role}"), roles[role], np.float32(0))
+        for role in PARAMETERS & roles.keys():
+            _require_real(roles[role], f"{module}.{role}")
     return found
+
+
+def _require_real(array: np.ndarray, what: str) -> None:
+    """Raise InputError for the whole numbers of a quantised net, which are no weights without their scale."""
+    if array.dtype.kind != "f":
+        raise InputError(
+            f"{what}: expected real numbers, got {array.dtype}{list(array.shape)}. Save the net before it is quantised."
+        )
 
 
 def _full(mask: np.ndarray, shape: tuple[int, ...], what: str) -> np.ndarray:
@@ -87,7 +98,8 @@ def fill(spec: ModelSpec, tensors: Mapping[str, np.ndarray], mapped: Mapping[str
     Raises
     ------
     InputError
-        A node without a module, a module that no node takes, names that are none, shapes that do not fit.
+        A node without a module, a module that no node takes, names that are none, shapes that do not fit, weights that
+        are whole numbers.
 
     Notes
     -----

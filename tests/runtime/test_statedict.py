@@ -175,6 +175,11 @@ def test_a_proposal_pairs_layers_by_shape_and_norms_by_name():
         ),
         ({"features.0.mask": whole(1, 2, 2)}, MAPPED, "mask of features.0.weight: expected zeros and ones for"),
         ({"features.0.mask": whole(1, 5, 2, 3, 3)}, MAPPED, "mask of features.0.weight: expected zeros and ones for"),
+        (
+            {"classifier.weight": whole(1, 3, 60).astype(np.int8)},
+            MAPPED,
+            r"^classifier.weight: expected real numbers, got int8\[3, 60\]. Save the net before it is quantised.$",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(change, mapped, message):
