@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from runtime import topology, winograd
+from runtime import pixels, topology, winograd
 from runtime.costs import memory_cycles, with_weights
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import Entry, entries_for
@@ -82,7 +82,8 @@ def _positions(layer: Layer) -> np.ndarray:
 def tile_channels(entry: Entry) -> int:
     """Output channels of a convolution kernel's tile."""
     assert entry.tile is not None, "a convolution kernel has a tile"
-    return entry.tile.outputs * (LANES if entry.layouts == ("channels",) else 1)
+    of_vectors = entry.layouts == ("channels",) and entry.kernel != Kernel.CONV_PIXELS
+    return entry.tile.outputs * (LANES if of_vectors else 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +190,19 @@ def _transformed(layer: Layer, layout: Layout, entry: Entry, traffic: float) -> 
     return Candidate(entry, cycles, dense_cycles, computed)
 
 
+def _turned(layer: Layer, entry: Entry, traffic: float) -> Candidate | None:
+    """The candidate with pixels in the lanes, if there is room for a block of them."""
+    tile, topo = entry.tile, topology.of_layer(layer)
+    assert tile is not None, "a convolution kernel has a tile"
+    rows = topo.rows(tile.outputs)
+    kept, (oh, ow, _) = int(rows.sum()), layer.conv_shape
+    block = pixels.Block.of(layer, tile, kept)
+    if block is None:
+        return None
+    cycles = block.cycles + traffic
+    return Candidate(entry, cycles, cycles + (rows.size - kept) * block.row_cycles, kept * tile.outputs * oh * ow)
+
+
 def is_depthwise(layer: Layer) -> bool:
     """Whether every output channel reads just the input channel of its own number."""
     return layer.groups > 1 and layer.groups == layer.shape[2] == layer.out_shape[2]
@@ -201,12 +215,15 @@ def _conv_candidates(layer: Layer, layout: Layout, transforms: bool) -> tuple[Ca
     rows = (_candidate(layer, e, tile_channels(e), _walk(layer, e), traffic) for e in fitting)
     scattered = (e for e in entries_for(Kernel.CONV_SCATTERED, layout.name) if _can_scatter(layer, e))
     whole = (e for e in entries_for(Kernel.CONV_WHOLE, layout.name) if _is_whole(layer, e))
+    sparse = layer.mask is not None or layer.groups > 1  # pixels in the lanes gain nothing elsewhere
+    turned = entries_for(Kernel.CONV_PIXELS, layout.name) if sparse and pixels.fits(layer) else []
     transforms = transforms and winograd.fits(layer)
     transformed = entries_for(Kernel.CONV_WINOGRAD, layout.name) if transforms else []
     return (
         *rows,
         *(_scattered(layer, e, traffic) for e in scattered),
         *(_whole(layer, e, traffic) for e in whole),
+        *(found for e in turned if (found := _turned(layer, e, traffic)) is not None),
         *(
             _transformed(layer, layout, e, traffic)
             for e in transformed

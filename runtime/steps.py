@@ -13,6 +13,7 @@ from runtime.layout import CLOSE, Layout, round_up
 from runtime.mapping import fill_function, fill_gather
 from runtime.pack import Packed, pack, pack_depthwise
 from runtime.patches import Patch, Scattered, pack_scattered
+from runtime.pixels import Turned, block_of, pack_turned
 from runtime.select import Choice, tile_channels
 from runtime.windows import sights
 from runtime.winograd import Blocking, Transformed, pack_transformed, positions
@@ -141,10 +142,10 @@ def _window_step(builder: Builder, layer: Layer, choice: Choice) -> tuple[np.voi
     return step, fill_function(step, builder, layer)
 
 
-def _add_packed(builder: Builder, step: np.void, packed: Packed | Scattered | Transformed) -> None:
+def _add_packed(builder: Builder, step: np.void, packed: Packed | Scattered | Transformed | Turned) -> None:
     step["weights_at"], step["bias_at"] = builder.add_weights(packed.weights), builder.add_weights(packed.bias)
     step["rows_at"], step["starts_at"] = builder.add_index(packed.rows), builder.add_index(packed.starts)
-    if not isinstance(packed, Transformed):
+    if isinstance(packed, Packed | Scattered):
         step["runs_at"], step["runs"] = builder.add_index(packed.runs), len(packed.runs)
 
 
@@ -156,6 +157,8 @@ def conv_step(builder: Builder, layer: Layer, choice: Choice) -> int:
         return _scattered_step(builder, layer, choice, tile)
     if kernel == Kernel.CONV_WINOGRAD:
         return _winograd_step(builder, layer, choice, tile)
+    if kernel == Kernel.CONV_PIXELS:
+        return _pixels_step(builder, layer, choice, tile)
     step, placed = _window_step(builder, layer, choice)
     channels = tile_channels(choice.entry)
     depthwise, whole = kernel == Kernel.DEPTHWISE, kernel == Kernel.CONV_WHOLE
@@ -220,6 +223,26 @@ def _winograd_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -
     step["tiles_per_task"] = min(blocking.tiles, -(-tiles // max(1, chunks)))
     step["tile_chunks"] = -(-tiles // int(step["tiles_per_task"]))
     step["tasks"] = step["tile_chunks"] * row_tasks
+    return packed.bytes + placed
+
+
+def _pixels_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -> int:
+    """Fill the step of a convolution with pixels in the lanes; gives the bytes of its packed weights and index."""
+    step, placed = _window_step(builder, layer, choice)
+    block = block_of(layer, tile)
+    assert block is not None, "such a kernel is chosen only where a block has room"
+    packed = pack_turned(layer, tile, block)
+    step["pool_h"], step["pool_w"] = layer.pool
+    step["x_column"] = layer.window.stride[1] * step["x_pixel"]
+    step["block_h"], step["block_w"], step["near_w"] = block.height, block.width, block.row
+    step["near_plane"], step["near_channel"], step["near_size"] = block.plane, block.channel, block.size
+    _add_packed(builder, step, packed)
+    step["tiles"], step["tile_channels"] = len(packed.bias) // tile.outputs, tile.outputs
+    step["parts"], step["part_channels"] = block.parts, block.channels
+    step["tiles_per_task"] = block.squares * (LANES // tile.outputs)
+    step["tile_chunks"] = -(-int(step["tiles"]) // int(step["tiles_per_task"]))
+    step["rows_per_task"] = block.height // layer.pool[0]
+    step["tasks"] = step["tile_chunks"] * -(-layer.out_shape[0] // int(step["rows_per_task"]))
     return packed.bytes + placed
 
 

@@ -13,6 +13,7 @@ from numba import literal_unroll
 
 from runtime.kernels.multiply import fma_rows
 from runtime.kernels.options import inlined_kernel, kernel
+from runtime.kernels.part import part_of
 from runtime.kernels.step import RUN_HEAD, RUN_SIGHT
 from runtime.kernels.vector import (
     PATCH,
@@ -139,15 +140,12 @@ def conv(kind, outputs, sizes, columns, step, task, base, arena, weights, index)
     pixels together (`tiles_near` of them), so that activations are read from the nearest cache.
     """
     oh, ow = step["oh"], step["ow"]
-    tile_chunk, row_chunk = task % step["tile_chunks"], task // step["tile_chunks"]
-    first_tile = tile_chunk * step["tiles_per_task"]
-    last_tile = min(step["tiles"], first_tile + step["tiles_per_task"])
-    first_oy = row_chunk * step["rows_per_task"]
+    first_tile, last_tile, first_oy, last_oy = part_of(step, task)
     tiles_near, tile_size = step["tiles_near"], step["tile_channels"] * step["lanes"]
     x_step, out_pixel = step["pool_w"] * step["x_column"], step["out_pixel"]
     run_size = RUN_HEAD + RUN_SIGHT * step["pool_w"]
     x_row = base + step["x_at"] - step["pad_left"] * step["x_pixel"]
-    for oy in range(first_oy, min(oh, first_oy + step["rows_per_task"])):
+    for oy in range(first_oy, last_oy):
         for near in range(first_tile, last_tile, tiles_near):
             far = min(last_tile, near + tiles_near)
             channel = near * step["tile_channels"]
@@ -293,10 +291,8 @@ def conv_scattered(rows, sizes, step, task, base, arena, weights, index):
     column.
     """
     near = near_memory()
-    first = task % step["tile_chunks"] * step["tiles_per_task"]
-    last = min(step["tiles"], first + step["tiles_per_task"])
-    first_oy = task // step["tile_chunks"] * step["rows_per_task"]
-    for oy in range(first_oy, min(step["oh"], first_oy + step["rows_per_task"]), len(rows)):
+    first, last, first_oy, last_oy = part_of(step, task)
+    for oy in range(first_oy, last_oy, len(rows)):
         for run in range(step["runs_at"], step["runs_at"] + RUN_HEAD * step["runs"], RUN_HEAD):
             begin, wide = index[run], index[run + 2]
             end = begin + index[run + 1]

@@ -10,6 +10,7 @@ from runtime.kernels import border, gather, mapping, other
 from runtime.kernels.conv import conv, conv_scattered
 from runtime.kernels.functions import finish
 from runtime.kernels.options import entry_kernel
+from runtime.kernels.pixels import conv_pixels
 from runtime.kernels.registry import REGISTRY, Entry
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import CHANNELS, DEPTHWISE, IMAGES, marker
@@ -47,6 +48,14 @@ def _convolution(entry: Entry) -> Callable:
             finish(step, task, base, arena, weights)
 
         return run_winograd
+    if entry.kernel == Kernel.CONV_PIXELS:
+        shared = marker(tile.outputs)
+
+        def run_pixels(step, task, base, first, count, arena, weights, index):
+            conv_pixels(shared, sizes, step, task, base, arena, weights, index)
+            finish(step, task, base, arena, weights)
+
+        return run_pixels
     kind, outputs, columns = KINDS[entry.kernel], marker(tile.outputs), marker(tile.vectors)
 
     def run_convolution(step, task, base, first, count, arena, weights, index):

@@ -10,6 +10,7 @@ import numpy as np
 from llvmlite import ir
 
 from runtime.kernels.options import inlined_kernel, kernel
+from runtime.kernels.part import part_of
 from runtime.kernels.step import NO_FUNCTION, Function
 from runtime.kernels.vector import (
     F32,
@@ -193,10 +194,8 @@ def finish(step, task, base, arena, weights):
         step["last_low"],
         step["last_high"],
     )
-    first = task % step["tile_chunks"] * step["tiles_per_task"]
-    last = min(step["tiles"], first + step["tiles_per_task"]) * step["tile_channels"]
-    first_oy = task // step["tile_chunks"] * step["rows_per_task"]
-    last_oy = min(step["oh"], first_oy + step["rows_per_task"])
+    first, last_tile, first_oy, last_oy = part_of(step, task)
+    last = last_tile * step["tile_channels"]
     block, lanes, ow, out_pixel = step["out_block"], step["lanes"], step["ow"], step["out_pixel"]
     channel, slope = first * step["tile_channels"], fill_tile(ZERO, SINGLE, SINGLE)
     while channel < last:

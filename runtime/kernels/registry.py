@@ -5,7 +5,15 @@ too.
 from dataclasses import dataclass
 
 from runtime.kernels.step import Kernel
-from runtime.kernels.tiles import Tile, channels_tiles, images_tiles, scattered_tiles, whole_tiles, wide_tiles
+from runtime.kernels.tiles import (
+    Tile,
+    channels_tiles,
+    images_tiles,
+    pixels_tiles,
+    scattered_tiles,
+    whole_tiles,
+    wide_tiles,
+)
 
 
 @dataclass(frozen=True)
@@ -41,6 +49,9 @@ def _entries() -> tuple[Entry, ...]:
         entries += [
             Entry(f"f32_conv2d_{layout}_winograd_{t.name}__cpu", Kernel.CONV_WINOGRAD, (layout,), t) for t in tiles
         ]
+    entries += [
+        Entry(f"f32_conv2d_channels_pixels_{t.name}__cpu", Kernel.CONV_PIXELS, ("channels",), t) for t in pixels_tiles()
+    ]
     narrow = channels_tiles()[-1]
     entries.append(Entry(f"f32_depthwise_channels_full_{narrow.name}__cpu", Kernel.DEPTHWISE, ("channels",), narrow))
     for op, kernel in (

@@ -11,7 +11,7 @@ from numba import types
 from numba.core import cgutils
 
 from runtime.kernels.machine import LANES
-from runtime.kernels.vector import I32, I64, VEC, VECTOR, at, load_vector, primitive, store_vector, unpack
+from runtime.kernels.vector import I32, I64, VEC, VECTOR, ahead, at, load_vector, primitive, store_vector, unpack
 
 SQUARE = types.UniTuple(VECTOR, LANES)
 
@@ -22,8 +22,12 @@ def _walked(array, offset, first, last, run, inner, outer):
     """The vectors of a walk, as i64[LANES, LANES] places."""
     q = np.minimum(np.arange(first, first + LANES), last)
     places = (offset + q // run * outer + q % run * inner)[:, None] + np.arange(LANES)
+    return _within(array, places)
+
+
+def _within(array, places):
     if places.min() < 0 or places.max() >= array.size:
-        raise IndexError(f"walk: expected places in an array of {array.size}, got {places.min()}..{places.max()}")
+        raise IndexError(f"square: expected places in an array of {array.size}, got {places.min()}..{places.max()}")
     return places
 
 
@@ -35,6 +39,14 @@ def _store_square(square, array, offset, first, last, run, inner, outer):
     places = _walked(array, offset, first, last, run, inner, outer)
     for vector, place in reversed(list(zip(square, places, strict=True))):
         array[place] = vector
+
+
+def _load_places(array, offset, places):
+    return tuple(array[_within(array, (offset + places)[:, None] + np.arange(LANES))])
+
+
+def _keep_marked(square, marks):
+    return tuple(np.where(marks[0] != 0, vector, np.float32(0)) for vector in square)
 
 
 def _turn(square):
@@ -87,6 +99,32 @@ def store_square(typing, square, array, offset, first, last, run, inner, outer):
         return context.get_dummy_value()
 
     return types.void(square, array, *WALK), codegen
+
+
+@primitive(_load_places)
+def load_places(typing, array, offset, places):
+    """The vectors that begin `offset` beyond each of LANES places."""
+
+    def codegen(context, b, sig, args):
+        array, offset, places = args
+        base, first = at(context, b, sig.args[0], array, offset), at(context, b, sig.args[2], places, I64(0))
+        vectors = [load_vector(b, b.gep(base, [b.load(ahead(b, first, i))])) for i in range(LANES)]
+        return cgutils.pack_array(b, vectors, VEC)
+
+    return SQUARE(array, types.int64, places), codegen
+
+
+@primitive(_keep_marked)
+def keep_marked(typing, square, marks):
+    """The lanes of each vector whose mark is not zero; zero in the others."""
+
+    def codegen(context, b, sig, args):
+        (marks,) = unpack(b, args[1], 1)
+        zero = ir.Constant(VEC, [0.0] * LANES)
+        kept = b.fcmp_ordered("!=", marks, zero)
+        return cgutils.pack_array(b, [b.select(kept, vector, zero) for vector in unpack(b, args[0], LANES)], VEC)
+
+    return square(square, marks), codegen
 
 
 @primitive(_turn)

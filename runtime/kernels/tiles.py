@@ -78,6 +78,13 @@ SCATTERED_32 = (
     Tile(1, (8, 7, 4, 2, 1), (10.2, 9.1, 5.9, 3.7, 2.4), rows=2),
     Tile(1, (8, 4, 2, 1), (5.9, 3.7, 2.4, 1.7)),
 )
+# Pixels in the lanes, whose vectors mostly lie across two lines of the cache; fitted together with what
+# `runtime.pixels` has of them.
+PIXELS_32 = (
+    Tile(8, (3, 2, 1), (12.4, 7.9, 5.4)),
+    Tile(4, (6, 4, 2, 1), (12.9, 8.6, 4.6, 3.5)),
+    Tile(1, (12, 4, 2, 1), (15.8, 5.5, 3.1, 1.9)),
+)
 # 7 and 14 columns: what images of 7, 14, 28, 56 pixels are made of.
 CHANNELS_32 = (
     Tile(2, (8, 7, 4, 2, 1), (8.2, 7.2, 4.6, 2.9, 2.2)),
@@ -98,6 +105,7 @@ SCATTERED_16 = (
     Tile(1, (8, 4, 2, 1), (4.9, 2.9, 1.9, 1.4)),
 )
 IMAGES_16 = (Tile(4, (3, 2, 1), (6.0, 4.2, 2.7), near=4), Tile(1, (8, 4, 1), (7.6, 4.1, 1.6), near=8))
+PIXELS_16 = (IMAGES_16[0], Tile(1, (8, 4, 2, 1), (4.9, 2.9, 1.9, 1.4)))
 WIDE_16 = tuple(
     Tile(outputs, (1,), (cycles,), 2, near=16 // outputs) for outputs, cycles in ((4, 4.2), (2, 2.5), (1, 1.8))
 )
@@ -119,6 +127,12 @@ def wide_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
 def channels_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
     """Tiles with output channels in the lanes."""
     return CHANNELS_32 if machine.registers >= 32 else CHANNELS_16
+
+
+def pixels_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:
+    """Tiles with a single image's pixels in the lanes, whose outputs fill a vector."""
+    tiles = PIXELS_32 if machine.registers >= 32 else PIXELS_16
+    return tuple(tile for tile in tiles if machine.lanes % tile.outputs == 0)
 
 
 def whole_tiles(machine: Machine = MACHINE) -> tuple[Tile, ...]:

@@ -302,26 +302,25 @@ def tile_places(b: Any, base: Any, stride: Any, apart: Any, pixels: int, outputs
     return [step(b, step(b, base, stride, p), apart, o) for p in range(pixels) for o in range(outputs)]
 
 
-def _stack(size: int) -> Callable:
-    return lambda: np.full(size, np.nan, np.float32)
+NAN = np.float32(np.nan)
 
 
-def stack_memory(size: int) -> Callable:
-    """A primitive that gives `size` elements of the calling thread's stack, from the beginning of a line; what stands
-    there is anything.
-    """
+def _stack(size: int, anything: np.generic = NAN) -> Callable:
+    return lambda: np.full(size, anything)
 
-    @primitive(_stack(size))
+
+def _stack_array(twin: Callable, size: int, dtype: types.Number, element: Any) -> Callable:
+    @primitive(twin)
     def memory(typing):
-        array = types.Array(types.float32, 1, "C")
+        array, width = types.Array(dtype, 1, "C"), ir.Constant(I64, dtype.bitwidth // 8)
 
         def codegen(context, b, sig, args):
             with b.goto_entry_block():  # not by cgutils.alloca_once: it fills with zeros, in seconds of compiling
-                place = b.alloca(ir.ArrayType(F32, size))
+                place = b.alloca(ir.ArrayType(element, size))
             place.align = 64
             made = context.make_array(array)(context, b)
-            data = b.bitcast(place, F32.as_pointer())
-            populate_array(made, data, [ir.Constant(I64, size)], [ir.Constant(I64, 4)], ir.Constant(I64, 4), None)
+            data = b.bitcast(place, element.as_pointer())
+            populate_array(made, data, [ir.Constant(I64, size)], [width], width, None)
             return made._getvalue()
 
         return array(), codegen
@@ -329,7 +328,15 @@ def stack_memory(size: int) -> Callable:
     return memory
 
 
+def stack_memory(size: int) -> Callable:
+    """A primitive that gives `size` elements of the calling thread's stack, from the beginning of a line; what stands
+    there is anything.
+    """
+    return _stack_array(_stack(size), size, types.float32, F32)
+
+
 near_memory = stack_memory(NEAR_SIZE)
+stack_places = _stack_array(_stack(LANES, np.int64(-1)), LANES, types.int64, I64)  # one for each lane
 
 
 # --- element by element ----------------------------------------------------------------------------------------------

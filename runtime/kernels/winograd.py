@@ -18,6 +18,7 @@ from numba import literal_unroll
 from runtime.kernels.machine import LANES
 from runtime.kernels.multiply import fma_rows
 from runtime.kernels.options import inlined_kernel, kernel
+from runtime.kernels.part import part_of
 from runtime.kernels.vector import (
     add_tile,
     bias_tile,
@@ -183,10 +184,7 @@ def collect_windows(outputs, count, products, step, near, sums, arena, out_at, b
 def conv_winograd(kind, outputs, sizes, largest, step, task, base, arena, weights, index):
     """The part of one layer and image group that belongs to a task: some rows of windows, for some output tiles."""
     near = winograd_memory()
-    first_tile = task % step["tile_chunks"] * step["tiles_per_task"]
-    last_tile = min(step["tiles"], first_tile + step["tiles_per_task"])
-    first_oy = task // step["tile_chunks"] * step["rows_per_task"]
-    last_oy = min(step["oh"], first_oy + step["rows_per_task"])
+    first_tile, last_tile, first_oy, last_oy = part_of(step, task)
     lines, wide = 2 // step["pool_h"], (step["ow"] * step["pool_w"] + 1) // 2
     first, last = first_oy // lines * wide, (last_oy + lines - 1) // lines * wide
     products = len(largest) * len(outputs) * LANES

@@ -14,6 +14,7 @@ POOLED = ("tests/runtime/test_pooled.py",)
 KERNELS = ("tests/runtime/test_kernels.py",)
 BORDERS = ("tests/runtime/test_borders.py",)
 WINOGRAD = ("tests/runtime/test_winograd.py",)
+PIXELS = ("tests/runtime/test_pixels.py", "tests/runtime/test_kernels.py")
 TRIAL = ("tests/runtime/test_trial.py",)
 
 RUNTIME = (
@@ -317,6 +318,66 @@ RUNTIME = (
         "winograd-bound-of-the-smaller-place", "lhc_ref/bounds.py",
         'np.einsum("pfi,qgj,fgcd->pqijcd", seen, seen, transformed, optimize=True).max((0, 1))',
         'np.einsum("pfi,qgj,fgcd->pqijcd", seen, seen, transformed, optimize=True).min((0, 1))', WINOGRAD,
+    ),
+    Mutant(
+        "pixels-marks-the-pixel-before-the-image", "runtime/kernels/pixels.py",
+        "0 <= iy < h and 0 <= ix < w", "0 <= iy < h and ix < w", PIXELS,
+    ),
+    Mutant(
+        "pixels-keeps-what-is-not-marked", "runtime/kernels/pixels.py",
+        "keep_marked(turn(load_places(arena, c, places)), marks)", "turn(load_places(arena, c, places))", PIXELS,
+    ),
+    Mutant(
+        "pixels-copies-over-a-rows-end", "runtime/kernels/pixels.py",
+        "in_row and x >= 0 and x + (LANES - 1) * jump < step['w']", "in_row and x >= 0", PIXELS, compiled=True,
+    ),
+    Mutant(
+        "pixels-of-the-first-phase-alone", "runtime/kernels/pixels.py",
+        "first_y, first_x = top + phase // jump, left + phase % jump", "first_y, first_x = top, left", PIXELS,
+    ),
+    Mutant(
+        "pixels-forgets-former-parts", "runtime/kernels/pixels.py",
+        "acc = load_tile(near, here, SQUARE_SIZE, LANES, size, outputs)",
+        "acc = bias_tile(IMAGES, weights, step['bias_at'] + tile * len(outputs), size, outputs)", PIXELS, compiled=True,
+    ),
+    Mutant(
+        "pixels-sums-of-one-place", "runtime/kernels/pixels.py",
+        "1 if step['parts'] > 1 else 0", "0", PIXELS, compiled=True,
+    ),
+    Mutant(
+        "pixels-pools-the-first-row", "runtime/kernels/pixels.py",
+        "(wy * wide + wx) * LANES", "wx * LANES", POOLED, within="store_block",
+    ),
+    Mutant(
+        "pixels-stores-blocks-in-the-first-column", "runtime/kernels/pixels.py",
+        "(oy // pool_h * step['ow'] + ox // pool_w) * step['out_pixel']",
+        "oy // pool_h * step['ow'] * step['out_pixel']", PIXELS, compiled=True,
+    ),
+    Mutant(
+        "pixels-shares-padding-of-strided-rows", "runtime/pixels.py",
+        "max(0, min(window.pad_left, behind)) if window.stride[1] == 1 else 0", "max(0, min(window.pad_left, behind))",
+        PIXELS,
+    ),
+    Mutant(
+        "pixels-shares-more-padding-than-there-is", "runtime/pixels.py",
+        "behind = layer.conv_shape[1] + shift - window.pad_left - w", "behind = window.pad_left", PIXELS,
+    ),
+    Mutant(
+        "pixels-planes-without-the-last-taps", "runtime/pixels.py",
+        "vectors * LANES + shift_y * row + shift_x", "vectors * LANES + shift_y * row", PIXELS,
+    ),
+    Mutant(
+        "pixels-memory-without-what-waits", "runtime/pixels.py",
+        "(self.squares if self.parts > 1 else 1) * self.vectors * SQUARE_SIZE", "self.vectors * SQUARE_SIZE", PIXELS,
+    ),
+    Mutant(
+        "pixels-taps-by-dilation-of-the-other-axis", "runtime/pixels.py",
+        "k * window.dilation[axis] // window.stride[axis]", "k * window.dilation[0] // window.stride[axis]", PIXELS,
+    ),
+    Mutant(
+        "pixels-channels-half-covered", "runtime/steps.py",
+        "block.squares * (LANES // tile.outputs)", "block.squares * (LANES // tile.outputs) - 1", PIXELS,
+        within="_pixels_step",
     ),
     Mutant(
         "functions-finish-the-first-block-of-channels", "runtime/kernels/functions.py",

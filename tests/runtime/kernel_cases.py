@@ -28,6 +28,7 @@ LAYOUTS = {layout.name: layout for layout in EVERY_LAYOUT}
 ENDS = ["leaky_relu", "prelu", "sigmoid", "hard_sigmoid", "hard_swish", "tanh"]
 MAPS = [*ENDS, "scale", "mul", "sub", "div"]
 CONVS = sorted({entry.kernel for entry in REGISTRY.values() if entry.tile is not None})
+SOME = strategies.densities.map(lambda density: min(density, 0.9))
 MAX_CHANNELS = 2 * BLOCK + 1
 WIDE_BATCHES = [1, 2, LANES - 1, LANES, LANES + 1, 2 * LANES + 1]
 
@@ -120,9 +121,15 @@ def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
         size, shape, made, pads = (3, 3), (2, 2), (2, 2), {"pad_top": 1, "pad_left": 1}
     kernel, window = np.ones((*size, c_in // groups, c_out), np.float32), Window(size, stride, **pads)
     ends = ("probe",), "x", "y", (*shape, c_in), (*made, c_out)
-    layer = Layer("conv2d", *ends, window, kernel=kernel, groups=groups)
+    mask = kernel > 0 if needs_mask(entry) else None
+    layer = Layer("conv2d", *ends, window, kernel=kernel, mask=mask, groups=groups)
     choice = select.choose(layer, LAYOUTS[entry.layouts[0]])
     return entry in [candidate.entry for candidate in choice.candidates]
+
+
+def needs_mask(entry):
+    """Whether this kernel is a candidate only where weights are missing."""
+    return entry.kernel == Kernel.CONV_PIXELS
 
 
 @cache
@@ -167,7 +174,7 @@ def layer_cases(draw, entry, layout, exact):
     size_hw = conv.size_hw[0], conv.size_hw[1] + extra
     return LayerCase(
         conv=fit(entry, replace(conv, n=draw(batches(layout)), groups=groups, c_in=c_in, c_out=c_out, size_hw=size_hw)),
-        density=draw(st.one_of(st.none(), strategies.densities)),
+        density=draw(SOME if needs_mask(entry) else st.one_of(st.none(), strategies.densities)),
         group_in=draw(st.integers(1, c_in // groups + 1)),
         group_out=draw(st.sampled_from([1, 3, 8, c_out])),
         empty_outputs=draw(st.sampled_from([0, 0, 1, select.tile_channels(entry)])),
@@ -187,6 +194,8 @@ def fit(entry, conv):
         return replace(
             conv, kernel_hw=(3, 3), stride=(1, 1), dilation=(1, 1), groups=groups, size_hw=(h, w), padding=padding
         )
+    if entry.kernel == Kernel.CONV_PIXELS and conv.groups == conv.c_in == conv.c_out:
+        return replace(conv, groups=1)  # not depthwise
     if entry.kernel == Kernel.CONV_WHOLE:
         stride = tuple(min(step, 2) for step in conv.stride)
         lines = entry.tile.rows * (1 + conv.seed % 2), entry.tile.pixels[0]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from lhc_ref.modelfile import OPS, InputSpec, MaskedKernel, ModelSpec, Node, validate
-from runtime import patches, select, steps, winograd
+from runtime import patches, pixels, select, steps, winograd
 from runtime import plan as planning
 from runtime.execute import Arenas
 from runtime.kernels.vector import COMPILED
@@ -197,6 +197,7 @@ class GuardedModel(Model):
                 replaced.enter_context(patch.object(steps, "TASK_CHANNELS", 1))
                 replaced.enter_context(patch.multiple(patches, PART_SIZE=1, LIST_ROWS=0))
                 replaced.enter_context(patch.multiple(winograd, PART_SIZE=1, WAITING_CHANNELS=1))
+                replaced.enter_context(patch.multiple(pixels, PLANES_SIZE=1, SINGLE_PLANES_SIZE=1, COPY_CYCLES=0.0))
             return function(*arguments)
 
     def _draft(self, layout):

@@ -9,7 +9,7 @@ from runtime import select
 from runtime.kernels.registry import REGISTRY
 from runtime.kernels.step import Kernel
 from runtime.kernels.vector import COMPILED
-from tests.runtime.kernel_cases import CONVS, LAYOUTS, ROWS, LayerCase, fit, output_channels
+from tests.runtime.kernel_cases import CONVS, LAYOUTS, ROWS, LayerCase, fit, needs_mask, output_channels
 from tests.runtime.nets import GuardedModel, definition
 from tests.strategies import ConvCase
 from tests.tolerances import assert_exact, assert_within
@@ -77,6 +77,8 @@ def corner(entry, size_hw=(3, 5), kernel_hw=(3, 3), stride=(1, 1), padding="same
         "residual": False,
         "relu": False,
     }
+    if needs_mask(entry) and fused.get("density", 0.5) in (None, 1.0) and not fused.get("empty_outputs"):
+        fused["density"] = 0.9
     return LayerCase(conv, **plain | fused)
 
 

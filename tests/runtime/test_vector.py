@@ -9,12 +9,13 @@ import pytest
 from numba import types
 
 from runtime.kernels import atomic, conv, functions, multiply, squares, vector, whole, winograd
+from runtime.kernels import pixels as pixels_kernel
 from runtime.kernels.functions import leaky_tile, sigmoid_tile, tanh_tile
 from runtime.kernels.machine import AVX2, AVX512, LANES, MACHINE
 from runtime.kernels.multiply import fma_rect, fma_rows
 from runtime.kernels.options import OPTIONS
 from runtime.kernels.registry import REGISTRY
-from runtime.kernels.squares import load_square, store_square, turn
+from runtime.kernels.squares import keep_marked, load_places, load_square, store_square, turn
 from runtime.kernels.step import STEP, Kernel
 from runtime.kernels.vector import (
     CHANNELS,
@@ -34,6 +35,7 @@ from runtime.kernels.vector import (
     mul_tile,
     near_memory,
     scale_tile,
+    stack_places,
     store_tile,
     sub_tile,
 )
@@ -55,7 +57,8 @@ TWINS |= {
     "turn": squares._turn,
 }
 TWINS |= {"load_square": squares._load_square, "store_square": squares._store_square}
-TWINS |= {"near_memory": vector._stack(NEAR_SIZE)}
+TWINS |= {"load_places": squares._load_places, "keep_marked": squares._keep_marked}
+TWINS |= {"near_memory": vector._stack(NEAR_SIZE), "stack_places": vector._stack(LANES, np.int64(-1))}
 TWINS |= {f"{name}_tile": getattr(functions, f"_{name}_tile") for name in ("leaky", "sigmoid", "tanh")}
 
 
@@ -136,6 +139,14 @@ def turned(array, at, first, last, run, inner, outer, out):
 
 def placed(array, at, out, first, last, run, inner, outer):
     store_square(load_square(array, at, 0, LANES, LANES, LANES, 0), out, OUT_AT, first, last, run, inner, outer)
+
+
+def gathered(array, at, wanted, marks, out):
+    where = stack_places()
+    for n in range(len(wanted)):
+        where[n] = wanted[n]
+    square = keep_marked(load_places(array, at, where), load_tile(marks, 0, 0, 0, (0,), (0,)))
+    store_square(square, out, OUT_AT, 0, LANES, LANES, APART, 0)
 
 
 def stack(places, values, out):
@@ -277,6 +288,17 @@ def test_adds_and_scales(program):
     assert_exact(seen(out), given * np.float32(0.25))
 
 
+def test_gathers_vectors_and_keeps_the_marked_lanes(program):
+    array, at, rng = integers(7, 400), 9, np.random.default_rng(8)
+    wanted, marks = rng.integers(-at, 400 - at - LANES, LANES), rng.integers(0, 2, LANES).astype(np.float32)
+    array[at + wanted[0] + int(np.argmin(marks))] = np.nan  # not even times zero
+    out = np.full(OUT_AT + LANES * APART, np.nan, np.float32)
+    program(gathered)(array, at, wanted, marks, out)
+    for n in range(LANES):
+        here, whole = OUT_AT + n * APART, array[at + wanted[n] :][:LANES]
+        assert_identical(out[here : here + LANES], np.where(marks != 0, whole, np.float32(0)))
+
+
 def test_near_memory_keeps_what_is_written(program):
     places = np.array([0, 1, LANES, NEAR_SIZE - 1])
     values, out = integers(6, 4), np.zeros(5, np.float32)
@@ -294,6 +316,8 @@ def test_a_twin_refuses_what_lies_outside(at):
         vector._store_tile(tile, array, at, 0, 0, one, one)
     with pytest.raises(IndexError):
         vector._bias_tile(CHANNELS, array, at, one, one)
+    with pytest.raises(IndexError):
+        squares._load_places(array, at, np.zeros(LANES, np.int64))
     rows = np.zeros(1, np.int32)
     with pytest.raises(IndexError):
         multiply._fma_rows(IMAGES, tile, array, at, 0, rows, 0, 1, array, 0, one, one, (), ())
@@ -417,6 +441,9 @@ def tile_code(entry, pixels):
         markers = map(numba.typeof, (kind, marker(entry.tile.outputs), marker(pixels)))
         tile, i64 = winograd.multiply_windows, types.int64
         signature = (*markers, i64, record, f32, i64, f32, i32, *[i64] * 3)
+    elif entry.kernel == Kernel.CONV_PIXELS:
+        markers = map(numba.typeof, (marker(pixels), marker(entry.tile.outputs)))
+        tile, signature = pixels_kernel.multiply_pixels, (*markers, record, f32, f32, i32, *[types.int64] * 4)
     else:
         sizes = (marker(n) for n in (pixels * entry.tile.vectors, entry.tile.vectors, entry.tile.outputs))
         markers = map(numba.typeof, (TILE_KINDS[entry.kernel], *sizes))
@@ -453,7 +480,7 @@ def check_code(name, pixels):
         assert not spills, spills
         counts.append(len(products))
     want = []
-    uncut = entry.kernel in (Kernel.CONV_SCATTERED, Kernel.CONV_WINOGRAD)
+    uncut = entry.kernel in (Kernel.CONV_SCATTERED, Kernel.CONV_WINOGRAD, Kernel.CONV_PIXELS)
     cuts = (0,) if uncut else (0, 1, 1)  # all pixels, but the first, but the last
     tiles = [(pixels - cut) * column for cut in cuts]
     if entry.kernel == Kernel.CONV_WHOLE:
