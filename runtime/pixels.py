@@ -18,6 +18,7 @@ from runtime.pack import PlanError, as_i32, bias_of
 PLANES_SIZE = 256 * 1024 // 4  # elements of planes that stay in the second-level cache beside the weights,
 SINGLE_PLANES_SIZE = 64 * 1024 // 4  # and those of which a multiply-add each loads a vector
 TASKS = 8  # into which a layer is cut at least, if its blocks and output channels allow
+TOGETHER = 4  # vectors of output channels that are stored pixel by pixel, or each line would lie far from the last
 MAX_ROWS = 64  # of pixels in a block
 # Cycles of a square of LANES pixels x LANES channels turned into planes, and turned back, pooled and stored, both by as
 # many exchanges as it has vectors times log2(LANES); of a register tile beside its rows; and of a sum's way to memory
@@ -61,9 +62,14 @@ class Block:
         return int(_vectors(self.height, self.width, self.row))
 
     @property
+    def waiting(self) -> int:
+        """Vectors of output channels whose sums are there at a time."""
+        return self.squares if self.parts > 1 else min(self.squares, TOGETHER)
+
+    @property
     def memory(self) -> int:
         """Elements of a task's memory."""
-        return LANES + self.size + (self.squares if self.parts > 1 else 1) * self.vectors * SQUARE_SIZE
+        return LANES + self.size + self.waiting * self.vectors * SQUARE_SIZE
 
     @classmethod
     def of(cls, layer: Layer, tile: Tile, rows: int) -> "Block | None":
@@ -96,7 +102,8 @@ class Block:
         channel = (phases * plane // LANES | 1) * LANES  # odd, so that channels fall into different sets of a cache
         size = near_squares * LANES * channel
         squares = -(-squares_out // np.clip(-(-TASKS // bands), 1, squares_out))
-        room = LANES + size + (squares if parts > 1 else 1) * vectors * SQUARE_SIZE <= MEMORY_SIZE
+        waiting = squares if parts > 1 else np.minimum(squares, TOGETHER)
+        room = LANES + size + waiting * vectors * SQUARE_SIZE <= MEMORY_SIZE
         if not room.any():
             return None, False
         near = room & (size <= (PLANES_SIZE if tile.outputs > 1 else SINGLE_PLANES_SIZE))

@@ -238,7 +238,7 @@ def _pixels_step(builder: Builder, layer: Layer, choice: Choice, tile: Tile) -> 
     step["near_plane"], step["near_channel"], step["near_size"] = block.plane, block.channel, block.size
     _add_packed(builder, step, packed)
     step["tiles"], step["tile_channels"] = len(packed.bias) // tile.outputs, tile.outputs
-    step["parts"], step["part_channels"] = block.parts, block.channels
+    step["parts"], step["part_channels"], step["waiting"] = block.parts, block.channels, block.waiting
     step["tiles_per_task"] = block.squares * (LANES // tile.outputs)
     step["tile_chunks"] = -(-int(step["tiles"]) // int(step["tiles_per_task"]))
     step["rows_per_task"] = block.height // layer.pool[0]

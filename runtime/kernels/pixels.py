@@ -10,7 +10,7 @@ A plane is flat: row follows row, and a vector of pixels goes over a row's end. 
 one row's outputs and the next belongs to no pixel, and is not kept.
 
 In a task's memory lie, from its beginning: marks of the pixels that are in the image (one vector), the planes, and the
-sums of as many output channels as a vector holds, ([vectors of pixels][output][lane], and turned [pixel][output]).
+sums of some vectors of output channels ([vectors of pixels][output][lane], and turned [pixel][output]).
 """
 
 from numba import literal_unroll
@@ -116,22 +116,26 @@ def turn_sums(near, sums, vectors):
 
 
 @kernel
-def store_block(step, near, arena, sums, out_at, rows, columns):
-    """The sums of a block's pixels, turned: pooled, with the residual and the limits."""
+def store_block(step, near, arena, sums, apart, squares, out_at, rows, columns):
+    """The sums of a block's pixels, turned: pooled, with the residual and the limits. Of several vectors of output
+    channels, `apart` in memory, those of a pixel one after the other, for they lie side by side in the output.
+    """
     wide, pool_h, pool_w = step["near_w"], step["pool_h"], step["pool_w"]
     residual, pixel, low, high = step["residual_at"] - step["out_at"], step["out_pixel"], step["low"], step["high"]
     pooled, joined = pool_h * pool_w > 1, step["residual_at"] >= 0
     for y in range(0, rows, pool_h):
         place = out_at + y // pool_h * step["ow"] * pixel
         for at in range(sums + y * wide * LANES, sums + (y * wide + columns) * LANES, pool_w * LANES):
-            acc = load_tile(near, at, 0, 0, ONE, ONE)
-            if pooled:
-                for wy in range(pool_h):
-                    for wx in range(pool_w):
-                        acc = max_tile(acc, load_tile(near, at + (wy * wide + wx) * LANES, 0, 0, ONE, ONE))
-            if joined:
-                acc = add_tile(acc, load_tile(arena, place + residual, 0, 0, ONE, ONE))
-            store_tile(clamp_tile(acc, low, high), arena, place, 0, 0, ONE, ONE)
+            for square in range(squares):
+                here, there = at + square * apart, place + square * LANES
+                acc = load_tile(near, here, 0, 0, ONE, ONE)
+                if pooled:
+                    for wy in range(pool_h):
+                        for wx in range(pool_w):
+                            acc = max_tile(acc, load_tile(near, here + (wy * wide + wx) * LANES, 0, 0, ONE, ONE))
+                if joined:
+                    acc = add_tile(acc, load_tile(arena, there + residual, 0, 0, ONE, ONE))
+                store_tile(clamp_tile(acc, low, high), arena, there, 0, 0, ONE, ONE)
             place += pixel
 
 
@@ -142,7 +146,6 @@ def conv_pixels(outputs, sizes, step, task, base, arena, weights, index):
     first_tile, last_tile, first_oy, last_oy = part_of(step, task)
     pool_h, pool_w, wide = step["pool_h"], step["pool_w"], step["near_w"]
     sums, tiles = LANES + step["near_size"], LANES // len(outputs)
-    waits = 1 if step["parts"] > 1 else 0  # each vector of output channels, for the next part
     last_y, last_x = last_oy * pool_h, step["ow"] * pool_w
     for oy in range(first_oy * pool_h, last_y, step["block_h"]):
         rows = min(step["block_h"], last_y - oy)
@@ -156,14 +159,14 @@ def conv_pixels(outputs, sizes, step, task, base, arena, weights, index):
                 last_c = min(step["c"], first_c + step["part_channels"])
                 copy_planes(step, near, places, arena, base + step["x_at"], top, left, first_c, last_c)
                 for tile in range(first_tile, last_tile):
-                    square, inside = (tile - first_tile) // tiles * waits, (tile - first_tile) % tiles
+                    square, inside = (tile - first_tile) // tiles % step["waiting"], (tile - first_tile) % tiles
                     here, v = sums + square * vectors * SQUARE_SIZE + inside * len(outputs) * LANES, 0
                     for size in literal_unroll(sizes):
                         while vectors - v >= len(size):
                             multiply_pixels(size, outputs, step, near, weights, index, part, tile, v, here)
                             v += len(size)
                     if part == step["parts"] - 1 and inside == tiles - 1:
-                        here = sums + square * vectors * SQUARE_SIZE
-                        turn_sums(near, here, vectors)
-                        channel = (tile + 1) * len(outputs) - LANES
-                        store_block(step, near, arena, here, out_at + channel, rows, columns)
+                        apart, channel = vectors * SQUARE_SIZE, (tile + 1) * len(outputs) - (square + 1) * LANES
+                        turn_sums(near, sums + square * apart, vectors)
+                        if square == step["waiting"] - 1 or tile == last_tile - 1:
+                            store_block(step, near, arena, sums, apart, square + 1, out_at + channel, rows, columns)

@@ -56,7 +56,7 @@ h w c oh ow out_c
 lanes x_block x_pixel x_row x_column out_block out_pixel x_stride out_stride apart x_tile
 kh kw taps stride_y stride_x dilation_y dilation_x pad_top pad_left
 tiles tile_channels tiles_near row_size tiles_per_task rows_per_task tile_chunks
-parts part_channels windows block_h block_w near_h near_w near_row near_plane near_channel near_size
+parts part_channels waiting windows block_h block_w near_h near_w near_row near_plane near_channel near_size
 weights_at bias_at zeros_at rows_at starts_at sights_at row_taps_at runs_at runs
 pool_h pool_w
 function one_pixel slope_at

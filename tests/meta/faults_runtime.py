@@ -342,7 +342,7 @@ RUNTIME = (
     ),
     Mutant(
         "pixels-sums-of-one-place", "runtime/kernels/pixels.py",
-        "1 if step['parts'] > 1 else 0", "0", PIXELS, compiled=True,
+        "(tile - first_tile) // tiles % step['waiting']", "0", PIXELS, compiled=True,
     ),
     Mutant(
         "pixels-pools-the-first-row", "runtime/kernels/pixels.py",
@@ -368,7 +368,7 @@ RUNTIME = (
     ),
     Mutant(
         "pixels-memory-without-what-waits", "runtime/pixels.py",
-        "(self.squares if self.parts > 1 else 1) * self.vectors * SQUARE_SIZE", "self.vectors * SQUARE_SIZE", PIXELS,
+        "self.squares if self.parts > 1 else min(self.squares, TOGETHER)", "min(self.squares, TOGETHER)", PIXELS,
     ),
     Mutant(
         "pixels-taps-by-dilation-of-the-other-axis", "runtime/pixels.py",

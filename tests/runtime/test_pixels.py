@@ -248,5 +248,7 @@ def test_prove_refuses_blocks_that_cut_a_poolings_window():
 def test_a_tasks_memory_holds_each_vector_of_sums_that_waits():
     layer = conv_layer(ConvCase(1, (8, 8), (3, 3), 64, 64, (1, 1), "same", (1, 1), 1, 3), 0.2)
     block = block_of(layer, pixels_tiles()[0])
-    one, two = (replace(block, squares=3, parts=parts) for parts in (1, 2))
-    assert two.memory - one.memory == 2 * block.vectors * SQUARE_SIZE
+    most = pixels.TOGETHER
+    for parts, squares, waiting in ((1, 2, 2), (1, most + 1, most), (2, 2, 2), (2, most + 1, most + 1)):
+        memory = replace(block, squares=squares, parts=parts).memory
+        assert memory == LANES + block.size + waiting * block.vectors * SQUARE_SIZE
