@@ -17,6 +17,8 @@ from runtime.commands.convert import add_shape, parse_shapes
 from runtime.commands.report import emit, shape_text, table
 from runtime.facts import LayerFacts
 
+Predicted = tuple[LayerFacts, float]  # a layer, and cycles
+
 WARNING = (
     "The smallest weights are gone and nothing was trained: accuracy is lost, and training the kept weights on is up "
     "to you. Measure it before you use such a net."
@@ -77,14 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     after = Model(replace(before.spec, nodes=nodes))
     if arguments.out is not None:
         modelfile.save(arguments.out, after.spec)
-    old, new = (model.explain(arguments.batch).rows for model in (before, after))
+    old, new = (_predicted(model, arguments.batch) for model in (before, after))
     facts = {
         "file": arguments.file,
         "out": arguments.out,
         "batch": arguments.batch,
         "groups": arguments.groups,
         "layers": _layer_facts(old, new, fewer),
-        "gain": _gain(sum(row.predicted_cycles for row in old), sum(row.predicted_cycles for row in new)),
+        "gain": _gain(*(sum(cycles for _, cycles in rows) for rows in (old, new))),
         "note": WARNING,
     }
     emit(facts, _lines(facts), arguments.json)
@@ -133,9 +135,16 @@ def prune_blocks(kernel: np.ndarray, density: float, group_in: int, group_out: i
     return MaskedKernel.from_dense(kernel, mask.reshape(mean.shape) & (mean > 0), group_in, group_out)
 
 
-def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], fewer: set[str]) -> list[dict[str, Any]]:
+def _predicted(model: Model, batch: int) -> list[Predicted]:
+    """The layers, each with the cycles predicted for all images of a batch, which may be cut before and not after."""
+    parts = [(-(-count // layout.lanes), model.plan(layout).facts) for layout, count in model.layouts(batch)]
+    of_parts = [[groups * row.predicted_cycles for row in rows] for groups, rows in parts]
+    return list(zip(parts[0][1], map(sum, zip(*of_parts, strict=True)), strict=True))
+
+
+def _layer_facts(old: Sequence[Predicted], new: Sequence[Predicted], fewer: set[str]) -> list[dict[str, Any]]:
     """Layers with weights before and after. Only these: a pooling may be in one before that stands alone after."""
-    with_weights = ([row for row in rows if row.density is not None] for rows in (old, new))
+    with_weights = ([pair for pair in rows if pair[0].density is not None] for rows in (old, new))
     return [
         {
             "layer": after.layer,
@@ -146,9 +155,9 @@ def _layer_facts(old: Sequence[LayerFacts], new: Sequence[LayerFacts], fewer: se
             "density_after": after.density,
             "macs_before": before.macs_executed,
             "macs_after": after.macs_executed,
-            "gain": _gain(before.predicted_cycles, after.predicted_cycles),
+            "gain": _gain(old_cycles, new_cycles),
         }
-        for before, after in zip(*with_weights, strict=True)
+        for (before, old_cycles), (after, new_cycles) in zip(*with_weights, strict=True)
     ]
 
 

@@ -11,6 +11,8 @@ from lhc_ref import modelfile
 from lhc_ref.modelfile import MaskedKernel
 from runtime import cli
 from runtime.commands import prune
+from runtime.kernels.machine import LANES
+from runtime.layout import CHANNELS, IMAGES
 from tests.tolerances import assert_exact, assert_identical
 
 pytest.importorskip("onnx")
@@ -175,6 +177,27 @@ def test_prune_keeps_first_and_last_and_says_what_it_costs(ending, tmp_path, cap
     assert [layer["pruned"] for layer in facts["layers"]] == [True, True, False]
     assert facts["layers"][1]["macs_after"] < facts["layers"][1]["macs_before"]
     assert facts["gain"] > 0
+
+
+def test_prune_predicts_for_all_images_however_they_are_cut(tmp_path, monkeypatch, capsys):
+    """A vector of images may run together in a dense net, and one by one in a pruned one."""
+
+    def layouts(model, batch):
+        kernels = [entry.tensors["kernel"] for entry in model.spec.nodes if "kernel" in entry.tensors]
+        pruned = any(isinstance(kernel, MaskedKernel) for kernel in kernels)
+        return [(CHANNELS, batch)] if pruned else [(IMAGES, batch - 1), (CHANNELS, 1)]
+
+    monkeypatch.setattr(runtime.Model, "layouts", layouts)
+    source, out = save(tmp_path, small_net(normal)), tmp_path / "pruned.lhc"
+    argv = ["prune", source, out, "--density", ".25", "--groups", "4,2", "--batch", str(2 * LANES + 2), "--json"]
+    facts = json.loads(run(capsys, *argv))
+    before, after = runtime.load(source), runtime.load(out)
+    rows = (before.plan(IMAGES).facts, before.plan(CHANNELS).facts, after.plan(CHANNELS).facts)
+    groups, singles, pruned = ([row.predicted_cycles for row in facts] for facts in rows)
+    old = [3 * group + single for group, single in zip(groups, singles, strict=True)]
+    new = [(2 * LANES + 2) * single for single in pruned]
+    assert facts["gain"] == sum(old) / sum(new)
+    assert facts["layers"][1]["gain"] == old[1] / new[1]
 
 
 def test_prune_leaves_alone_what_misses_more_already(tmp_path, capsys):
