@@ -17,6 +17,18 @@ def larger(one, other):
     return other if other > one or other != other else one
 
 
+@device
+def window_of(step, i):
+    """(row width of x, place in it, top, left) of the window that makes the fours of images number i."""
+    c, ow = int32(step["c"] * step["lanes"]), step["ow"]
+    quads = quotient(c, int32(WIDTH))
+    pixel = quotient(i, quads)
+    place, oy = int32((i - pixel * quads) * WIDTH), quotient(pixel, ow)
+    top = int32(oy * step["stride_y"] - step["pad_top"])
+    left = int32((pixel - oy * ow) * step["stride_x"] - step["pad_left"])
+    return c, place, top, left
+
+
 def pool(maximum: bool) -> Callable:
     """The kernel of max pooling, or of average pooling, which divides by the real pixels."""
 
@@ -25,12 +37,8 @@ def pool(maximum: bool) -> Callable:
         step = steps[number]
         i = int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
         if WIDTH * i < step["size"]:
-            h, w, c, ow = step["h"], step["w"], int32(step["c"] * step["lanes"]), step["ow"]
-            quads = quotient(c, int32(WIDTH))
-            pixel = quotient(i, quads)
-            place, oy = int32((i - pixel * quads) * WIDTH), quotient(pixel, ow)
-            top = int32(oy * step["stride_y"] - step["pad_top"])
-            left = int32((pixel - oy * ow) * step["stride_x"] - step["pad_left"])
+            h, w = step["h"], step["w"]
+            c, place, top, left = window_of(step, i)
             found, y0, y1, y2, y3 = int32(0), ZERO, ZERO, ZERO, ZERO
             for ky in range(step["kh"]):
                 iy = int32(top + ky)
@@ -62,14 +70,9 @@ def depthwise(steps, number, x, other, weights, vectors, index, out):
     step = steps[number]
     i = int32(cuda.blockIdx.x * cuda.blockDim.x + cuda.threadIdx.x)
     if WIDTH * i < step["size"]:
-        h, w, channels, images, ow = step["h"], step["w"], step["c"], step["lanes"], step["ow"]
-        c = int32(channels * images)
-        quads = quotient(c, int32(WIDTH))
-        pixel = quotient(i, quads)
-        place, oy = int32((i - pixel * quads) * WIDTH), quotient(pixel, ow)
-        channel = quotient(place, images)
-        top = int32(oy * step["stride_y"] - step["pad_top"])
-        left = int32((pixel - oy * ow) * step["stride_x"] - step["pad_left"])
+        h, w, channels = step["h"], step["w"], step["c"]
+        c, place, top, left = window_of(step, i)
+        channel = quotient(place, step["lanes"])
         bias = vectors[uint32(step["bias_at"] + channel)]
         y0, y1, y2, y3 = bias, bias, bias, bias
         for ky in range(step["kh"]):
