@@ -66,12 +66,13 @@ avx2: $(VENV)/.with-test
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
 
-# The simulator is chosen when numba is imported: a process of its own.
+# A simulator is chosen when numba is imported: a process of its own. numba-cuda has its own, which ptx runs.
 cudasim: $(VENV)/.with-test
 	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) tests/cuda
 
 ptx: $(VENV)/.with-test,cuda
 	$(PYTEST) tests/cuda/test_ptx.py -m "long or not long"
+	NUMBA_ENABLE_CUDASIM=1 $(PYTEST) $(addprefix tests/cuda/test_,$(addsuffix .py,gate commands graphs))
 
 lint: $(VENV)/.with-dev
 	$(RUN) -m ruff check . $(ARGS)
