@@ -32,8 +32,8 @@ def density(how: How) -> Iterator[Case]:
 def groups(how: How) -> Iterator[Case]:
     """What it costs that fewer channels share a pattern."""
     for group_in, group_out in GROUPS[:1] if how.toy else GROUPS:
-        problem = f"{SPARSE_NET}_g{group_in}x{group_out}"
-        yield Case(problem, 4 if how.toy else 64, how.threads, ("ours", "deepsparse"))
+        for size in (4,) if how.toy else (64, 1):
+            yield Case(f"{SPARSE_NET}_g{group_in}x{group_out}", size, how.threads, ("ours", "deepsparse"))
 
 
 def patterns(how: How) -> Iterator[Case]:
@@ -41,7 +41,8 @@ def patterns(how: How) -> Iterator[Case]:
     kinds = ("2of4", "1of4", "hetconv4", "hetconv8", "unstructured_d0.1")
     names = [f"{NET}_{kind}" for kind in kinds] + ["vgg19_cifar_d0.1", "resnet50_cifar_d0.1"]
     for problem in names[2:3] if how.toy else names:
-        yield Case(problem, 4 if how.toy else 64, how.threads, ("ours", "deepsparse", "onnxruntime"))
+        for size in (4,) if how.toy else (64, 1):
+            yield Case(problem, size, how.threads, ("ours", "deepsparse", "onnxruntime"))
 
 
 def batch(how: How) -> Iterator[Case]:
