@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import cache
 from pathlib import Path
 from types import FunctionType
 from unittest import mock
@@ -104,10 +105,20 @@ def test_only_free_seats_are_invited_and_no_more_than_wanted(board, apart):
     assert states(board).tolist() == [team.BUSY, team.TAKEN, team.FREE]
 
 
+def entry(function):
+    """A kernel that Python can call; the inner ones are made for other kernels alone."""
+    return numba.njit(**options.OPTIONS)(function)
+
+
+@cache
+def invite():
+    return entry(team._invite.py_func)
+
+
 @needs_compiled
 def test_an_invitation_of_another_run_is_not_taken_back(board):
     first, second = SmallRun(), SmallRun()
-    assert team._invite(board, 0, 1, False, first.shared)
+    assert invite()(board, 0, 1, False, first.shared)
     assert team.share(board, 3, 2, False, second.shared) == 0
     second.check()
     assert states(board).tolist() == [first.counters.ctypes.data, team.FREE, team.FREE]
@@ -123,10 +134,10 @@ def test_an_invited_worker_does_what_there_is_to_do(board, worker, apart, state)
         wait_until(lambda: states(board)[1] == team.ASLEEP)
         before, run = SmallRun(), SmallRun()
         if state == team.FREE:  # awake, because it was invited a moment ago
-            assert team._invite(board, 1, 2, apart, before.shared)
+            assert invite()(board, 1, 2, apart, before.shared)
             wait_until(lambda: states(board)[1] in (team.FREE, team.ASLEEP))
             before.check()
-        assert team._invite(board, 1, 2, apart, run.shared)
+        assert invite()(board, 1, 2, apart, run.shared)
         wait_until(lambda run=run: run.counters[-engine.COUNTER_STRIDE] == 0)
         run.check()
 
@@ -145,11 +156,11 @@ def test_a_run_shared_with_a_worker(board, worker, apart):
 @needs_compiled
 def test_without_condition_variables_a_worker_naps_outside(board):
     names = team.serve.py_func.__globals__ | {"POSIX": False, "WAIT_SPINS": 100, "SPINS": 10}
-    serve = options.kernel(FunctionType(team.serve.py_func.__code__, names))
+    serve = entry(FunctionType(team.serve.py_func.__code__, names))
     assert not serve(board, 1, 0)
     assert states(board)[1] == team.FREE
     run = SmallRun()
-    team._invite(board, 1, 1, False, run.shared)
+    invite()(board, 1, 1, False, run.shared)
     assert not serve(board, 1, 0)
     run.check()
     team.stop(board, 3)
