@@ -1,6 +1,7 @@
 """What users pass in and want out, held against the model's inputs and outputs."""
 
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,11 @@ def check_outputs(views: Mapping[str, View], out: Any, batch: int, kinds: tuple[
             raise InputError(f"out {name!r}: expected {batch} images, got {array.shape[0]}. Allocate it anew.")
         if isinstance(array, np.ndarray) and not array.flags.writeable:
             raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
+    for (first, one), (second, other) in combinations(given.items(), 2):
+        if one is other or (isinstance(one, np.ndarray) and np.shares_memory(one, other)):
+            raise InputError(
+                f"out: expected arrays that share no memory, got {first!r} and {second!r} that do. Allocate one anew."
+            )
     return given
 
 

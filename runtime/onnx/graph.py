@@ -35,6 +35,12 @@ class Op:
     opset: int
 
 
+UNKNOWN_RANK = (
+    "an unknown number of axes: export the net with the shapes of its inputs, or give its shape without the batch: "
+    "load(path, shapes={name: shape})"
+)
+
+
 @dataclass(frozen=True)
 class Graph:
     """A graph of the default domain; `inputs` by name: their sizes, None where a size is symbolic; or why an input is
@@ -136,7 +142,7 @@ def _sizes(onnx: ModuleType, kind: Any) -> tuple[int | None, ...] | str:
         )
         return f"{TYPES.get(name, name.lower())}, where float32 is needed: {advice}"
     if not tensor.HasField("shape"):
-        return "an unknown number of axes: export the net with the shapes of its inputs"
+        return UNKNOWN_RANK
     return tuple(d.dim_value if d.HasField("dim_value") else None for d in tensor.shape.dim)
 
 

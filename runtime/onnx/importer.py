@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from operator import index
 from typing import SupportsIndex
 
@@ -13,7 +13,7 @@ from lhc_ref.modelfile import InputError, InputSpec, ModelFileError, ModelSpec, 
 from runtime.onnx.builder import Builder
 from runtime.onnx.finish import finish
 from runtime.onnx.fold import FOLDS, Constant, fold
-from runtime.onnx.graph import SYMBOLIC_BATCH, Graph, Op, Unsupported, read, require_names
+from runtime.onnx.graph import SYMBOLIC_BATCH, UNKNOWN_RANK, Graph, Op, Unsupported, read, require_names
 from runtime.onnx.operators import OPERATORS
 from runtime.onnx.values import view
 from runtime.views import View
@@ -39,7 +39,7 @@ def load(
     Parameters
     ----------
     path : of the file; external data are read from its folder
-    shapes : ONNX's shape without the batch, for inputs whose sizes are symbolic
+    shapes : ONNX's shape without the batch, for inputs whose sizes are symbolic, or whose number of axes is unknown
     constants : arrays for inputs that shall be constants, such as a shape
 
     Raises
@@ -56,7 +56,9 @@ def load(
     """
     graph = read(path, constants or {})
     require_names("shapes", shapes or {}, graph.inputs)
-    return convert(graph, str(path), {name: _sizes(name, given) for name, given in (shapes or {}).items()})
+    sizes = {name: _sizes(name, given) for name, given in (shapes or {}).items()}
+    told = {name: (None, *given) for name, given in sizes.items() if graph.inputs[name] == UNKNOWN_RANK}
+    return convert(replace(graph, inputs={**graph.inputs, **told}), str(path), sizes)
 
 
 def _sizes(name: str, given: Iterable[SupportsIndex]) -> tuple[int, ...]:
@@ -98,6 +100,8 @@ def _convert(
 ) -> Imported | list[str]:
     """The model of a graph, not yet validated, or all that cannot be run."""
     problems = [*graph.problems, *_unknown(graph), *_wrong_names(graph)]
+    if not graph.outputs:
+        problems.append("no output: name what the net shall give")
     readers = Counter(name for op in graph.ops for name in op.inputs)
     readers.update(graph.outputs)
     builder, last = Builder(readers, batch), _channels_last(graph)

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lhc_ref.errors import InputError
 from runtime.kernels.machine import LANES
 from runtime.layout import LAYOUTS
 from runtime.model import Model
@@ -57,6 +58,22 @@ def test_an_output_may_lie_in_the_memory_of_an_input(batch):
     for out in (memory[:batch], memory[1:], memory[:batch, ::-1]):
         memory[...] = numbers(0, "x", memory.shape)
         assert_identical(np.array(model.run(memory[:batch], threads=1, out=out)), want)
+
+
+def test_outputs_that_share_a_number_are_refused():
+    shape = (4, 6, 3)
+    model = Model(net({"x": shape}, ["y", "z"], ("relu", "y", ["x"]), ("sigmoid", "z", ["x"])))
+    x, memory = images(2), np.zeros((2, 4, 6, 7), np.float32)
+    for other in (slice(3), slice(0, 6, 2), slice(6, 3, -1)):
+        out = {"y": memory[..., 1:4], "z": memory[..., other]}
+        if other == slice(6, 3, -1):  # side by side
+            made = model.run(x, out=out)
+            assert_identical(np.array(made["y"]), np.maximum(x, 0))
+            continue
+        with pytest.raises(InputError, match=r"^out: expected arrays that share no memory, got 'y' and 'z' that do\."):
+            model.run(x, out=out)
+    with pytest.raises(InputError, match="share no memory"):
+        model.run(x, out={"y": x, "z": x})
 
 
 def test_an_output_at_any_address_is_written():

@@ -109,6 +109,11 @@ def test_every_command_that_runs_nets_can_be_told_the_folder(command, capsys):
     assert "--cache-dir DIR" in capsys.readouterr().out
 
 
+def test_a_folder_without_a_name_is_refused(caches):
+    with pytest.raises(InputError, match=r"^--cache-dir: expected a folder, got ''\."):
+        cli.main(["warmup", "--cache-dir", ""])
+
+
 @needs_compiled
 def test_kernels_are_taken_from_a_folder_that_cannot_be_written(tmp_path, caches, unwritable):
     kept = Path(kernel_cache.kept_in())

@@ -550,6 +550,7 @@ REFUSED = {
     "a product along the batch axis": graph(
         [node("Transpose", "x", "t"), node("MatMul", "t w", "y")], {"x": ["N", 6]}, "y", {"w": whole(1, 6, 4)}
     ),
+    "no output: name what the net shall give": graph([node("Relu", "x", "y")], {"x": ["N", 6]}, ""),
     "exponent 3.0, where 1 or 2 is possible": images(node("Pow", "x e", "y"), e=np.float32(3)),
     "other inputs than data and one number": images(node("Max", "x x", "y")),
     "pads that leave -1 pixels": images(node("ConvTranspose", "x w", "y", pads=[4, 0, 4, 0]), w=whole(1, 6, 4, 1, 1)),
@@ -583,6 +584,12 @@ def test_inputs_of_other_types_are_named_with_what_to_do(kind, told, tmp_path):
     with pytest.raises(ModelFileError) as caught:
         load(tmp_path, model)
     assert f"input 'x': {told}" in str(caught.value)
+
+
+def test_an_input_of_unknown_rank_takes_the_shape_that_is_given(tmp_path):
+    model = graph([node("Conv", "x w", "y")], {"x": None}, "y", {"w": whole(1, 4, 6, 3, 3)})
+    known = graph([node("Conv", "x w", "y")], {"x": ["N", 6, 7, 5]}, "y", {"w": whole(1, 4, 6, 3, 3)})
+    assert_computes(load(tmp_path, model, shapes={"x": (6, 7, 5)}), known, {"x": whole(9, 2, 6, 7, 5)})
 
 
 def test_everything_that_cannot_be_run_is_named_at_once(tmp_path):
