@@ -41,7 +41,8 @@ def check_outputs(views: Mapping[str, View], out: Any, batch: int, kinds: tuple[
         if isinstance(array, np.ndarray) and not array.flags.writeable:
             raise InputError(f"out {name!r}: expected a writeable array, got a read-only one. Allocate it anew.")
     for (first, one), (second, other) in combinations(given.items(), 2):
-        if one is other or (isinstance(one, np.ndarray) and np.shares_memory(one, other)):
+        both = isinstance(one, np.ndarray) and isinstance(other, np.ndarray)  # others' memory only they can tell
+        if one is other or (both and np.shares_memory(one, other)):
             raise InputError(
                 f"out: expected arrays that share no memory, got {first!r} and {second!r} that do. Allocate one anew."
             )
