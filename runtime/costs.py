@@ -1,4 +1,4 @@
-"""What memory costs a layer, in cycles of one core, beside its multiply-adds."""
+"""What memory costs a layer, in cycles of one core, beside its multiply-adds; what a task is worth."""
 
 import math
 
@@ -9,6 +9,8 @@ CACHED_BYTES = 20 * 2**20  # activations of one image group beyond this are take
 MEMORY_BYTES_PER_CYCLE = 2.0  # at this rate; measured 1-3 on a shared server with 32 MB of third-level cache
 NEAR_BYTES = 2 * 2**20  # weights beyond these come from the third-level cache,
 WEIGHT_BYTES_PER_CYCLE = 10.0  # at this rate for one core (AMD Zen 5, whose second-level cache has 1 MB)
+
+TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
 
 
 def memory_cycles(layer: Layer, layout: Layout) -> float:

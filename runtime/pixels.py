@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from runtime import topology
-from runtime.costs import with_weights
+from runtime.costs import TASK_CYCLES, with_weights
 from runtime.kernels.machine import LANES
 from runtime.kernels.pixels import MEMORY_SIZE, SQUARE_SIZE
 from runtime.kernels.tiles import Tile
@@ -17,7 +17,7 @@ from runtime.pack import PlanError, as_i32, bias_of
 
 PLANES_SIZE = 256 * 1024 // 4  # elements of planes that stay in the second-level cache beside the weights,
 SINGLE_PLANES_SIZE = 64 * 1024 // 4  # and those of which a multiply-add each loads a vector
-TASKS = 8  # into which a layer is cut at least, if its blocks and output channels allow
+TASKS = 8  # into which output channels are cut, if there are fewer blocks; more make no thread wait less
 TOGETHER = 4  # vectors of output channels that are stored pixel by pixel, or each line would lie far from the last
 MAX_ROWS = 64  # of pixels in a block
 # Cycles of a square of LANES pixels x LANES channels turned into planes, and turned back, pooled and stored, both by as
@@ -42,6 +42,7 @@ class Block:
     channels, parts : input channels that are there at a time, and how many times
     squares : vectors of output channels of a task
     cycles, row_cycles : predicted of the whole layer, and of one row of a tile in it
+    until : these cycles and half of the largest task's: so long, on average, one of two threads waits for the other
     """
 
     height: int
@@ -55,6 +56,7 @@ class Block:
     squares: int
     cycles: float
     row_cycles: float
+    until: float
 
     @property
     def vectors(self) -> int:
@@ -73,22 +75,22 @@ class Block:
 
     @classmethod
     def of(cls, layer: Layer, tile: Tile, rows: int) -> "Block | None":
-        """The cheapest of those whose planes stay in the cache, for a layer whose tiles have so many rows together; or
-        the smallest, or None where none has room.
+        """The soonest done of those whose planes stay in the cache, for a layer whose tiles have so many rows together;
+        or the smallest, or None where none has room.
         """
         best, smallest, squares = None, None, -(-layer.shape[2] // LANES)
         for part in sorted({-(-squares // n) for n in range(1, squares + 1)}, reverse=True):
-            block, near = cls._cheapest(layer, tile, rows, part)
+            block, near = cls._soonest(layer, tile, rows, part)
             if not near:
                 smallest = block or smallest
-            elif best is None or (block is not None and block.cycles < best.cycles):
+            elif best is None or (block is not None and block.until < best.until):
                 best = block
             else:
                 break
         return best or smallest
 
     @classmethod
-    def _cheapest(cls, layer: Layer, tile: Tile, rows: int, near_squares: int) -> "tuple[Block | None, bool]":
+    def _soonest(cls, layer: Layer, tile: Tile, rows: int, near_squares: int) -> "tuple[Block | None, bool]":
         """Of blocks with so many vectors of input channels at a time, and whether its planes stay in the cache; or the
         smallest.
         """
@@ -112,7 +114,9 @@ class Block:
         visits = parts * LANES // tile.outputs * calls * TILE_CYCLES
         sums = made * (STORE_CYCLES + (parts - 1) * LANES * SUM_CYCLES)
         cycles = copied * COPY_CYCLES + rows * row_cycles + squares_out * (visits + sums)
-        best = int(np.where(near, cycles, np.inf).argmin() if near.any() else np.where(room, size, np.inf).argmin())
+        largest = np.maximum(height / oh * squares / squares_out, 1 / TASKS)  # task's part of the layer
+        until = cycles + np.maximum(largest * cycles, TASK_CYCLES) / 2
+        best = int(np.where(near, until, np.inf).argmin() if near.any() else np.where(room, size, np.inf).argmin())
         weights = rows * tile.outputs * int(bands[best] * columns[best])
         block = cls(
             height=int(height[best]),
@@ -126,6 +130,7 @@ class Block:
             squares=int(squares[best]),
             cycles=with_weights(float(cycles[best]), weights),
             row_cycles=float(row_cycles[best]),
+            until=float(until[best]),
         )
         return block, bool(near.any())
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from runtime.costs import TASK_CYCLES
 from runtime.kernels.machine import LANES
 from runtime.kernels.registry import ROWS, Entry, entries_for
 from runtime.kernels.step import NO_FUNCTION, STEP, Kernel
@@ -18,7 +19,6 @@ from runtime.select import Choice, tile_channels
 from runtime.windows import sights
 from runtime.winograd import Blocking, Transformed, pack_transformed, positions
 
-TASK_CYCLES = 5_000.0  # of work that is worth claiming by itself: about a microsecond; 30,000 leave cores waiting
 BORDER_CYCLES = 0.5  # of copying a number between a user's array and a layout
 NEAR_WEIGHT_BYTES = 16 * 1024  # weights of the tiles of a single image that walk over the pixels together
 TASK_CHANNELS = 256  # output channels that share a patch: with fewer, its copies would count

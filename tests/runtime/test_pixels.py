@@ -144,6 +144,13 @@ def test_channels_lie_in_different_sets_of_the_cache():
         assert block_of(layer, tile).channel // LANES % 2 == 1
 
 
+@pytest.mark.parametrize("tile", pixels_tiles(), ids=lambda tile: tile.name)
+def test_one_vector_of_output_channels_is_work_for_two_threads_if_it_is_enough(tile):
+    for size, shared in ((16, True), (4, False)):
+        layer = masked_layer((size, size, 64), LANES, 0.1, 1)
+        assert (block_of(layer, tile).height < size) == shared
+
+
 # --- When it is chosen -----------------------------------------------------------------------------------------------
 
 
