@@ -173,9 +173,12 @@ def _whole(layer: Layer, entry: Entry, traffic: float) -> Candidate:
 
 
 def _can_scatter(layer: Layer, entry: Entry) -> bool:
-    """Whether a kernel of scattered weights runs a layer: a stride of one column, and windows that fit in a patch."""
+    """Whether a kernel of scattered weights runs a layer: a stride of one column, windows that fit in a patch, and rows
+    of tiles that are whole but for a last one of a single row.
+    """
     assert entry.tile is not None, "a convolution kernel has a tile"
-    return layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
+    whole = layer.out_shape[0] % entry.tile.rows in (0, entry.tile.rows // 2 % 2)
+    return whole and layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
 
 
 def _transformed(layer: Layer, layout: Layout, entry: Entry, traffic: float) -> Candidate:

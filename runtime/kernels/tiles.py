@@ -75,6 +75,7 @@ IMAGES_32 = (
 # Scattered weights load two vectors a cycle from the first-level cache: pixels, a weight and an offset. Fitted together
 # with what `runtime.select` has of such layers.
 SCATTERED_32 = (
+    Tile(1, (4, 2, 1), (10.2, 5.9, 3.7), rows=4),
     Tile(1, (8, 7, 4, 2, 1), (10.2, 9.1, 5.9, 3.7, 2.4), rows=2),
     Tile(1, (8, 4, 2, 1), (5.9, 3.7, 2.4, 1.7)),
 )

@@ -119,6 +119,9 @@ def offers(entry, c_in, c_out, groups=1, stride=(1, 1)):
         shape = tuple(n * s for n, s in zip(made, stride, strict=True))
     if entry.kernel == Kernel.CONV_WINOGRAD:
         size, shape, made, pads = (3, 3), (2, 2), (2, 2), {"pad_top": 1, "pad_left": 1}
+    if entry.kernel == Kernel.CONV_SCATTERED:
+        made = entry.tile.rows, 1
+        shape = entry.tile.rows * stride[0], 1
     kernel, window = np.ones((*size, c_in // groups, c_out), np.float32), Window(size, stride, **pads)
     ends = ("probe",), "x", "y", (*shape, c_in), (*made, c_out)
     mask = kernel > 0 if needs_mask(entry) else None
@@ -207,6 +210,11 @@ def fit(entry, conv):
             dilation=(1, 1),
             size_hw=tuple(n * s for n, s in zip(lines, stride, strict=True)),
         )
+    if entry.kernel == Kernel.CONV_SCATTERED and entry.tile.rows > 2:  # whole tiles
+        rows = entry.tile.rows * (1 + conv.seed % 2) * conv.stride[0]
+        taps = conv.kernel_hw if conv.kernel_hw != (1, 1) else (3, 3)  # pixels of pointwise layers lie in long rows
+        size_hw = rows, conv.size_hw[1]
+        return replace(conv, kernel_hw=taps, stride=(conv.stride[0], 1), padding="same", size_hw=size_hw)
     return replace(conv, stride=(conv.stride[0], 1)) if needs_each_column(entry) else conv
 
 
