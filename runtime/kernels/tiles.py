@@ -106,7 +106,8 @@ SCATTERED_16 = (
     Tile(1, (8, 4, 2, 1), (4.9, 2.9, 1.9, 1.4)),
 )
 IMAGES_16 = (Tile(4, (3, 2, 1), (6.0, 4.2, 2.7), near=4), Tile(1, (8, 4, 1), (7.6, 4.1, 1.6), near=8))
-PIXELS_16 = (IMAGES_16[0], Tile(1, (8, 4, 2, 1), (4.9, 2.9, 1.9, 1.4)))
+# Half of the vectors of pixels lie across two lines of the cache. Fitted to 2,000 layers (AMD Zen 5 compiled for AVX2).
+PIXELS_16 = (IMAGES_16[0], Tile(1, (8, 4, 2, 1), (6.7, 3.6, 2.1, 1.4)))
 WIDE_16 = tuple(
     Tile(outputs, (1,), (cycles,), 2, near=16 // outputs) for outputs, cycles in ((4, 4.2), (2, 2.5), (1, 1.8))
 )
