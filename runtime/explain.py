@@ -80,6 +80,7 @@ def _row(f: LayerFacts) -> Iterator[str]:
     yield f.kernel
     yield f.tile
     yield "" if f.density is None else f"{f.density:.3f}"
-    yield from (f"{n:,}" if n else "" for n in (f.macs_nominal, f.macs_kept, f.macs_executed, f.macs_computed))
+    macs = f.macs_nominal, f.macs_kept, f.macs_executed, f.macs_computed
+    yield from (f"{n:,}" if f.macs_nominal else "" for n in macs)
     yield f"{f.bytes:,}"
     yield "" if f.share is None else f"{f.share:.1%}"

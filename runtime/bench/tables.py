@@ -124,7 +124,7 @@ def _layers(facts: Facts) -> Iterator[str]:
             f"{INDENT}{layer_name(row['layer'])}",
             row["kernel"],
             "" if row["density"] is None else f"{row['density']:.3f}",
-            *(f"{row[key]:,}" if row[key] else "" for key in ("macs_nominal", "macs_kept", "macs_executed")),
+            *(f"{row[key]:,}" if row["macs_nominal"] else "" for key in ("macs_nominal", "macs_kept", "macs_executed")),
             time_text(row["seconds"]),
             *(f"{row[key]:,.1f}" if row[key] else "" for key in ("real_gflops", "dense_equivalent_gflops")),
             "" if row["share_of_roof"] is None else f"{row['share_of_roof']:.0%}",

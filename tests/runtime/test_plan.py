@@ -112,6 +112,13 @@ def test_explain_as_a_table_and_as_json(batch):
     assert data["bytes"] == explanation.bytes > 0
 
 
+def test_explain_of_a_layer_without_weights_says_that_it_multiplies_nothing():
+    spec = net(
+        {"x": (1, 1, 2)}, ["y"], ("conv2d", "y", ["x"], {}, {"kernel": masked(KERNEL[:1, :1, :2], MASK[:1, :1, 2:])})
+    )
+    assert str(Model(spec).explain(1)).splitlines()[2].split(" 0.000 ")[1].split()[:4] == ["32", "0", "0", "0"]
+
+
 def test_explain_of_a_batch_that_is_cut_tells_of_both_parts():
     model, batch = Model(SPEC), 2 * LANES + 1
     (first, many), (second, one) = model.layouts(batch)
