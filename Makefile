@@ -61,7 +61,7 @@ avx2: export NUMBA_CPU_FEATURES = +avx2,+fma,+avx,+sse4.2
 avx2: $(VENV)/.with-test
 	$(WARMUP)
 	$(PYTEST) $(addprefix tests/runtime/test_,$(addsuffix .py,kernels vector model sharing nan spec guards \
-	  pack pooled patches places borders survivors))
+	  pack pooled patches pixels winograd select places borders survivors))
 
 nojit: $(VENV)/.with-test
 	NUMBA_DISABLE_JIT=1 $(PYTEST) tests/runtime tests/test_contract.py
