@@ -81,6 +81,8 @@ class LayerCase:
         shape = kh, kw, -(-c_in // self.group_in), -(-c_out // self.group_out)
         mask = np.random.default_rng([self.conv.seed, *b"mask"]).random(shape) < self.density
         mask[..., : -(-self.empty_outputs // self.group_out)] = False
+        if self.density < 1.0 and mask.all():  # some kernels are candidates only where a weight is missing
+            mask.flat[0] = False
         return MaskedKernel.from_dense(kernel, mask, self.group_in, self.group_out)
 
     def problem(self, exact, winograd=False):
