@@ -43,11 +43,12 @@ def main(argv: list[str] | None = None) -> int:
     SystemExit : wrong usage (2), --help and --version (0).
     """
     arguments = build_parser().parse_args(argv)
-    if getattr(arguments, "cache_dir", None) == "":
+    folder = getattr(arguments, "cache_dir", None)
+    if folder == "":
         raise InputError("--cache-dir: expected a folder, got ''. Name one, or leave it out.")
-    if getattr(arguments, "cache_dir", None) is not None:
-        kernel_cache.keep_kernels_in(arguments.cache_dir)
-        os.environ["NUMBA_CACHE_DIR"] = os.path.abspath(arguments.cache_dir)  # of the processes that `bench` starts
+    if folder is not None:
+        kernel_cache.keep_kernels_in(folder)
+        os.environ["NUMBA_CACHE_DIR"] = os.path.abspath(folder)  # of the processes that `bench` starts
     try:
         status: int = arguments.run(arguments)
     except MemoryError as error:

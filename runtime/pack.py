@@ -1,6 +1,6 @@
 """Lays the weights of a convolution out for one register tile, and proves that no address leaves its buffer."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -18,7 +18,28 @@ class PlanError(LhcError):
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
+class Lists:
+    """What any kernel of convolutions reads: weights, a bias, and lists of rows that begin at `starts`."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        """Memory of weights, bias and index."""
+        return sum(getattr(self, field.name).nbytes for field in fields(self))
+
+    def covers(self, lists: int, row_weights: int) -> bool:
+        """Whether so many lists, one after the other, hold every row, each with so many weights."""
+        starts = self.starts.astype(np.int64)
+        ordered = len(starts) == lists + 1 and starts[0] == 0 and bool(np.all(np.diff(starts) >= 0))
+        return ordered and starts[-1] == len(self.rows) and len(self.weights) == len(self.rows) * row_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Packed(Lists):
     """A convolution ready for its kernel.
 
     Parameters
@@ -31,10 +52,6 @@ class Packed:
     runs : i32[runs, 3 + 4*pool_w], as `column_runs` gives them
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
-    rows: np.ndarray
-    starts: np.ndarray
     row_taps: np.ndarray
     runs: np.ndarray
 
@@ -42,13 +59,6 @@ class Packed:
     def tiles(self) -> int:
         """Tiles of output channels."""
         return len(self.starts)
-
-    @property
-    def bytes(self) -> int:
-        """Memory of weights, bias and index."""
-        return sum(
-            array.nbytes for array in (self.weights, self.bias, self.rows, self.starts, self.row_taps, self.runs)
-        )
 
 
 def row_offsets(layer: Layer, layout: Layout) -> np.ndarray:

@@ -16,7 +16,7 @@ from runtime.kernels.machine import LANES
 from runtime.kernels.tiles import Tile
 from runtime.kernels.vector import NEAR_SIZE
 from runtime.layer import Layer
-from runtime.pack import PlanError, as_i32, bias_of
+from runtime.pack import Lists, PlanError, as_i32, bias_of
 
 PART_SIZE = 32 * 1024 // 4  # elements that stay in the first-level cache beside what passes; of 24 to 48 KB the best
 LIST_ROWS = (
@@ -78,7 +78,7 @@ def widest(layer: Layer, tile: Tile) -> int:
 
 
 @dataclass(frozen=True, eq=False)
-class Scattered:
+class Scattered(Lists):
     """A convolution ready for the kernel of scattered weights.
 
     Parameters
@@ -91,16 +91,7 @@ class Scattered:
     runs : i32[runs, 3], columns that register tiles of one size cover: (ox, count, columns of a tile)
     """
 
-    weights: np.ndarray
-    bias: np.ndarray
-    rows: np.ndarray
-    starts: np.ndarray
     runs: np.ndarray
-
-    @property
-    def bytes(self) -> int:
-        """Memory of weights, bias and index."""
-        return sum(array.nbytes for array in (self.weights, self.bias, self.rows, self.starts, self.runs))
 
 
 def pack_scattered(layer: Layer, tile: Tile, patch: Patch) -> Scattered:
@@ -137,9 +128,8 @@ def prove_scattered(packed: Scattered, layer: Layer, tile: Tile, patch: Patch) -
 
     What is read of the image the kernel bounds by the image itself.
     """
-    c_out, starts = layer.out_shape[2], packed.starts.astype(np.int64)
-    ordered = len(starts) == patch.parts(layer) * c_out + 1 and starts[0] == 0 and bool(np.all(np.diff(starts) >= 0))
-    if not (ordered and starts[-1] == len(packed.rows) == len(packed.weights)):
+    c_out = layer.out_shape[2]
+    if not packed.covers(patch.parts(layer) * c_out, 1):
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(packed.rows)} rows, got others.")
     if len(packed.bias) != c_out:
         raise PlanError(f"plan of {layer.name}: expected a bias for {c_out} channels, got {len(packed.bias)}.")

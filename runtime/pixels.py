@@ -13,7 +13,7 @@ from runtime.kernels.pixels import MEMORY_SIZE, SQUARE_SIZE
 from runtime.kernels.tiles import Tile
 from runtime.layer import Layer
 from runtime.layout import round_up
-from runtime.pack import PlanError, as_i32, bias_of
+from runtime.pack import Lists, PlanError, as_i32, bias_of
 
 PLANES_SIZE = 256 * 1024 // 4  # elements of planes that stay in the second-level cache beside the weights,
 SINGLE_PLANES_SIZE = 64 * 1024 // 4  # and those of which a multiply-add each loads a vector
@@ -187,7 +187,7 @@ def _work(
 
 
 @dataclass(frozen=True, eq=False)
-class Turned:
+class Turned(Lists):
     """A convolution ready for the kernel of pixels.
 
     Parameters
@@ -197,16 +197,6 @@ class Turned:
     rows : i32[rows], offset of each row's plane and tap from the first channel's plane
     starts : i32[parts * tiles + 1], where the rows of each part, and in it of each tile, begin
     """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    rows: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def bytes(self) -> int:
-        """Memory of weights, bias and index."""
-        return sum(array.nbytes for array in (self.weights, self.bias, self.rows, self.starts))
 
 
 def pack_turned(layer: Layer, tile: Tile, block: Block) -> Turned:
@@ -241,11 +231,9 @@ def prove_turned(packed: Turned, layer: Layer, tile: Tile, block: Block) -> None
     """Raise PlanError unless a task's memory holds what the kernel puts and reads there, and weights and bias are as
     many as it reads. What it reads and writes of images the kernel bounds by the images themselves.
     """
-    c_in, c_out, rows, starts = layer.shape[2], layer.out_shape[2], packed.rows, packed.starts
+    c_in, c_out, rows = layer.shape[2], layer.out_shape[2], packed.rows
     made, (ph, pw), channels = round_up(c_out, LANES), layer.pool, block.channels
-    lists, rising = block.parts * made // tile.outputs, bool(np.all(np.diff(starts) >= 0))
-    covered = len(starts) == lists + 1 and starts[0] == 0 and rising and starts[-1] == len(rows)
-    if not (covered and len(packed.weights) == len(rows) * tile.outputs):
+    if not packed.covers(block.parts * made // tile.outputs, tile.outputs):
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(rows)} rows, got others.")
     if len(packed.bias) != made:
         raise PlanError(f"plan of {layer.name}: expected a bias for {made} channels, got {len(packed.bias)}.")

@@ -177,7 +177,8 @@ def _can_scatter(layer: Layer, entry: Entry) -> bool:
     of tiles that are whole but for a last one of a single row.
     """
     assert entry.tile is not None, "a convolution kernel has a tile"
-    whole = layer.out_shape[0] % entry.tile.rows in (0, entry.tile.rows // 2 % 2)
+    rows = entry.tile.rows
+    whole = rows <= 2 or layer.out_shape[0] % rows == 0
     return whole and layer.window.stride[1] == 1 and layer.pool == (1, 1) and Patch.of(layer, entry.tile).fits
 
 

@@ -12,7 +12,7 @@ from runtime.kernels.tiles import Tile
 from runtime.kernels.winograd import EDGE, FREQUENCIES, MEMORY_SIZE
 from runtime.layer import Layer
 from runtime.layout import Layout, round_up
-from runtime.pack import PlanError, as_i32, bias_of
+from runtime.pack import Lists, PlanError, as_i32, bias_of
 
 # G of F(2x2, 3x3): what three weights of a line become.
 WEIGHTS = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
@@ -121,7 +121,7 @@ def _cover(windows: int, near: int, tile: Tile) -> tuple[int, float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Transformed:
+class Transformed(Lists):
     """A convolution ready for Winograd's kernel.
 
     Parameters
@@ -131,16 +131,6 @@ class Transformed:
     rows : i32[rows], offset of each kept channel from the first of its part
     starts : i32[parts * tiles + 1], where the rows of each part, and in it of each tile, begin
     """
-
-    weights: np.ndarray
-    bias: np.ndarray
-    rows: np.ndarray
-    starts: np.ndarray
-
-    @property
-    def bytes(self) -> int:
-        """Memory of weights, bias and index."""
-        return sum(array.nbytes for array in (self.weights, self.bias, self.rows, self.starts))
 
 
 def pack_transformed(layer: Layer, layout: Layout, tile: Tile, tile_channels: int, blocking: Blocking) -> Transformed:
@@ -172,14 +162,13 @@ def prove_transformed(
     """Raise PlanError unless a task's memory holds what the kernel puts there, and weights and bias are as many as it
     reads. What it reads and writes of images the kernel bounds by the images themselves.
     """
-    c_in, c_out, rows, starts = layer.shape[2], layer.out_shape[2], packed.rows, packed.starts
+    c_in, c_out, rows = layer.shape[2], layer.out_shape[2], packed.rows
     tiles, channels = -(-c_out // tile_channels), blocking.channels
     if not (fits(layer) and layout.fits(c_out, tile_channels)):
         raise PlanError(f"plan of {layer.name}: expected a 3x3 convolution whose tiles fit in blocks, got another.")
     if not (blocking.parts - 1) * channels < c_in <= blocking.parts * channels:
         raise PlanError(f"plan of {layer.name}: expected parts of {c_in} channels, got {blocking.parts} of {channels}.")
-    ordered = len(starts) == blocking.parts * tiles + 1 and starts[0] == 0 and bool(np.all(np.diff(starts) >= 0))
-    if not (ordered and starts[-1] == len(rows) and len(packed.weights) == FREQUENCIES * len(rows) * tile_channels):
+    if not packed.covers(blocking.parts * tiles, FREQUENCIES * tile_channels):
         raise PlanError(f"plan of {layer.name}: expected row starts that cover {len(rows)} rows, got others.")
     if len(packed.bias) != tiles * tile_channels:
         raise PlanError(f"plan of {layer.name}: expected a bias for {c_out} channels, got {len(packed.bias)}.")
